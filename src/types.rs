@@ -1,0 +1,32 @@
+//! The words of the house, as types that cannot be wrong: parsed once at the door, trusted everywhere inside.
+
+mod clock;
+mod event;
+mod id;
+mod kill;
+mod topic;
+mod transport;
+
+pub use clock::{Clock, Timestamp};
+pub use event::{Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published};
+pub use id::{ClientId, ConnectionId, SessionId};
+pub use kill::KillSwitch;
+pub use topic::{Topic, TopicPattern};
+pub use transport::TransportHandle;
+
+/// Why a name, key or header was not accepted. The text is safe to send to whoever sent the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    /// Which field, as the protocol calls it.
+    pub field: &'static str,
+    /// What is wrong with it, in words.
+    pub problem: String,
+}
+
+impl Invalid {
+    /// Names the field and the problem.
+    pub fn new(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field, problem: problem.into() }
+    }
+}

@@ -1,0 +1,162 @@
+//! Events and their places, as the core sees them.
+
+use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{ClientId, Invalid, SessionId, Timestamp};
+
+/// Longest key, bytes.
+const MAX_KEY_LEN: usize = 255;
+/// Most header pairs of an event.
+const MAX_HEADERS: usize = 32;
+/// Most bytes of all header names and values of an event.
+const MAX_HEADER_BYTES: usize = 4096;
+/// Longest dedupe id, bytes.
+const MAX_DEDUPE_LEN: usize = 128;
+
+/// A position in a topic. Offsets are compared only inside one epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// One incarnation of the log.
+    pub epoch: u64,
+    /// Position inside it; 0 is before the first event.
+    pub offset: u64,
+    /// When the event at `offset` was stored: a fingerprint; 0 if not known.
+    pub time: Timestamp,
+}
+
+/// `EPOCH:OFFSET`, the epoch in hexadecimal: what people and scripts carry around.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}:{}", self.epoch, self.offset)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let parse = || {
+            let (epoch, offset) = text.split_once(':')?;
+            let epoch = (epoch.len() == 16).then(|| u64::from_str_radix(epoch, 16).ok())??;
+            Some(Self { epoch, offset: offset.parse().ok()?, time: Timestamp(0) })
+        };
+        parse().ok_or_else(|| Invalid::new("cursor", "must be EPOCH:OFFSET, the epoch as sixteen hexadecimal digits"))
+    }
+}
+
+/// What an event does to its key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Operation {
+    /// Sets it.
+    #[default]
+    Put,
+    /// Removes it.
+    Delete,
+}
+
+/// How safe a stored event is. Ordered: a later one includes the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// This process has it.
+    Accepted,
+    /// A quorum of brokers has it in memory.
+    Replicated,
+    /// A quorum of brokers has it on disk.
+    Synced,
+}
+
+/// An event to be stored. Made by `NewEvent::check`, so its parts are within their limits.
+#[derive(Debug, Clone, Default)]
+pub struct NewEvent {
+    /// See the protocol's `Event.key`.
+    pub key: Bytes,
+    /// What it does to the key.
+    pub operation: Operation,
+    /// The content.
+    pub payload: Bytes,
+    /// Free name-value pairs.
+    pub headers: HashMap<String, String>,
+    /// W3C `traceparent` of the publisher.
+    pub traceparent: String,
+    /// Who published it; empty for a back end.
+    pub publisher: String,
+    /// How a repeat is recognised.
+    pub dedupe: Dedupe,
+    /// Store only if this is the topic's newest offset.
+    pub if_last: Option<u64>,
+}
+
+impl NewEvent {
+    /// Checks every part but the payload's size, which is a limit of the door it came through.
+    pub fn check(self) -> Result<Self, Invalid> {
+        if self.key.len() > MAX_KEY_LEN {
+            return Err(Invalid::new("event.key", format!("is longer than {MAX_KEY_LEN} bytes")));
+        }
+        if self.headers.len() > MAX_HEADERS {
+            return Err(Invalid::new("event.headers", format!("has more than {MAX_HEADERS} pairs")));
+        }
+        if self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_HEADER_BYTES {
+            return Err(Invalid::new("event.headers", format!("is larger than {MAX_HEADER_BYTES} bytes")));
+        }
+        if self.traceparent.len() > 64 {
+            return Err(Invalid::new("event.traceparent", "is longer than 64 bytes"));
+        }
+        match &self.dedupe {
+            Dedupe::Id(id) if id.len() > MAX_DEDUPE_LEN => {
+                Err(Invalid::new("event.dedupe_id", format!("is longer than {MAX_DEDUPE_LEN} bytes")))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+/// A session as the origin of publishes: what a broker counts `seq` by.
+pub type Producer = Arc<(ClientId, SessionId)>;
+
+/// How a broker recognises a publish it has stored before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Dedupe {
+    /// It does not.
+    #[default]
+    None,
+    /// By an id the application chose.
+    Id(String),
+    /// By the publishing session's own numbering.
+    Seq {
+        /// Whose numbering.
+        producer: Producer,
+        /// 1, 2, 3 …
+        seq: u64,
+        /// The session was never opened before, so its numbering must begin with 1. A session that was, may meet a
+        /// log that does not know it (after a restart): its first number is then taken as it is.
+        fresh: bool,
+    },
+}
+
+/// Where a publish ended up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The event's place.
+    pub cursor: Cursor,
+    /// It had been stored before.
+    pub duplicate: bool,
+    /// How safe it is.
+    pub durability: Durability,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_what_it_prints() {
+        let cursor = Cursor { epoch: 0xfeed, offset: 42, time: Timestamp(0) };
+        assert_eq!(cursor.to_string(), "000000000000feed:42");
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        for bad in ["", "1", "feed:1", "000000000000feed:", "000000000000feed:-1", ":3", "000000000000feed:1:2"] {
+            assert!(bad.parse::<Cursor>().is_err(), "{bad:?}");
+        }
+    }
+}
