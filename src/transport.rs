@@ -36,13 +36,13 @@ use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::lifecycle::Tasks;
+use crate::{lifecycle::Tasks, telemetry::metrics::Metrics};
 use drive::{Host, http2};
 use listener::Shortage;
+use meter::{End, Metered};
 
 pub use config::{Config, TlsConfig};
 pub use listener::{BindError, Listener};
-pub use meter::{End, Meter};
 pub use tls::TlsError;
 
 /// How serving ends.
@@ -65,7 +65,7 @@ pub async fn serve<S, B>(
     service: S,
     config: &Config,
     tasks: &Tasks,
-    meter: Arc<dyn Meter>,
+    metrics: Arc<Metrics>,
     shutdown: Shutdown,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -79,7 +79,7 @@ pub async fn serve<S, B>(
         tls: listener.tls.take(),
         greeting_timeout: config.greeting_timeout,
         goaway_timeout: config.goaway_timeout,
-        meter: meter.clone(),
+        metrics: metrics.clone(),
         cut: CancellationToken::new(),
     });
     // One permit per transport; all of them back means that all transports are gone.
@@ -89,7 +89,7 @@ pub async fn serve<S, B>(
 
     while let Some((socket, peer)) = shutdown.begin.run_until_cancelled(listener.accept(&mut shortage)).await {
         let Ok(permit) = permits.clone().try_acquire_owned() else {
-            meter.refused();
+            Metered::open(metrics.clone()).end = End::Refused;
             continue;
         };
         let (host, goaway) = (host.clone(), shutdown.begin.child_token());

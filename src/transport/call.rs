@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::Status;
@@ -65,7 +65,9 @@ where
         let Some(body) = &mut this.0 else { return Poll::Ready(None) };
         catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))).unwrap_or_else(|panic| {
             this.0 = None;
-            let trailers = internal(panic).to_header_map().unwrap_or_default();
+            let mut trailers = HeaderMap::new();
+            // Only a message that is no header value can fail to be added, and ours is one.
+            drop(internal(panic).add_header(&mut trailers));
             Poll::Ready(Some(Ok(Frame::trailers(trailers))))
         })
     }

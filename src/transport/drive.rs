@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -26,13 +26,13 @@ use tower::Service;
 
 use super::{
     Config,
-    call::{Guarded, answer},
+    call::answer,
     coalesce::{Socket, Wire},
     executor::StreamExecutor,
-    meter::{End, Meter, Metered},
+    meter::{End, Metered},
     tls::Tls,
 };
-use crate::{lifecycle::Tasks, types::TransportHandle};
+use crate::{lifecycle::Tasks, telemetry::metrics::Metrics, types::TransportHandle};
 
 /// What all transports of a listener have in common.
 pub(super) struct Host<S> {
@@ -41,7 +41,7 @@ pub(super) struct Host<S> {
     pub(super) tls: Option<Tls>,
     pub(super) greeting_timeout: Duration,
     pub(super) goaway_timeout: Duration,
-    pub(super) meter: Arc<dyn Meter>,
+    pub(super) metrics: Arc<Metrics>,
     /// Cancelled when whatever is left has to end where it stands.
     pub(super) cut: CancellationToken,
 }
@@ -55,16 +55,14 @@ where
 {
     /// Serves one peer until it, we or the network ends it. Cancelling `goaway` makes it leave in order.
     pub(super) async fn run(&self, socket: TcpStream, peer: SocketAddr, goaway: CancellationToken) {
-        let mut metered = Metered::open(self.meter.clone());
-        tokio::select! {
-            biased;
-            () = self.cut.cancelled() => {}
-            end = self.carry(socket, peer, goaway) => metered.end = end,
+        let mut metered = Metered::open(self.metrics.clone());
+        if let Some(end) = self.cut.run_until_cancelled(self.carry(socket, peer, goaway, &mut metered)).await {
+            metered.end = end;
         }
         tracing::debug!(%peer, end = metered.end.as_str(), "transport ended");
     }
 
-    async fn carry(&self, socket: TcpStream, peer: SocketAddr, goaway: CancellationToken) -> End {
+    async fn carry(&self, socket: TcpStream, peer: SocketAddr, goaway: CancellationToken, metered: &mut Metered) -> End {
         // Nothing is lost with a peer that has not greeted, so it is not waited for when we leave.
         let socket = match goaway.run_until_cancelled(self.secure(socket)).await {
             Some(Ok(socket)) => socket,
@@ -83,7 +81,7 @@ where
             Poll::Pending => Poll::Pending,
         });
         match goaway.run_until_cancelled(timeout(self.greeting_timeout, greeted)).await {
-            Some(Ok(None)) => {}
+            Some(Ok(None)) => metered.established(),
             Some(Ok(Some(end))) => return end,
             Some(Err(_)) => return End::GreetingTimeout,
             None => return End::GoAway,

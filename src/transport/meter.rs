@@ -1,10 +1,12 @@
-//! What a transport tells whoever counts.
+//! How transports end, and counting them.
 
 use std::sync::Arc;
 
+use crate::telemetry::metrics::Metrics;
+
 /// How a transport ended. The words are metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// The peer closed it in order.
     Closed,
     /// The peer or the network went away.
@@ -23,24 +25,13 @@ pub enum End {
     GoAway,
     /// We sent GOAWAY, and cut it when its time was over.
     Cut,
+    /// It was turned away: there are as many transports as there may be.
+    Refused,
 }
 
 impl End {
-    /// Every end.
-    pub const ALL: &[Self] = &[
-        Self::Closed,
-        Self::Lost,
-        Self::Protocol,
-        Self::KeepaliveTimeout,
-        Self::TlsTimeout,
-        Self::TlsFailed,
-        Self::GreetingTimeout,
-        Self::GoAway,
-        Self::Cut,
-    ];
-
     /// The word in metrics and logs.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Lost => "lost",
@@ -51,38 +42,40 @@ impl End {
             Self::GreetingTimeout => "greeting_timeout",
             Self::GoAway => "goaway",
             Self::Cut => "cut",
+            Self::Refused => "refused",
         }
     }
 }
 
-/// Counts transports. `()` counts nothing.
-pub trait Meter: Send + Sync + 'static {
-    /// A peer was accepted. Exactly one [`closed`](Self::closed) follows.
-    fn opened(&self) {}
-    /// A transport is gone.
-    fn closed(&self, _end: End) {}
-    /// A peer was turned away: there are as many transports as there may be.
-    fn refused(&self) {}
-}
-
-impl Meter for () {}
-
 /// Counts one transport, to its end on whatever path.
 pub(super) struct Metered {
-    meter: Arc<dyn Meter>,
+    metrics: Arc<Metrics>,
+    established: bool,
     /// How it ended; what stands here when it is dropped is counted.
     pub(super) end: End,
 }
 
 impl Metered {
-    pub(super) fn open(meter: Arc<dyn Meter>) -> Self {
-        meter.opened();
-        Self { meter, end: End::Cut }
+    /// A peer was accepted.
+    pub(super) fn open(metrics: Arc<Metrics>) -> Self {
+        metrics.transports_opened.inc();
+        Self { metrics, established: false, end: End::Cut }
+    }
+
+    /// Its handshakes are done.
+    pub(super) fn established(&mut self) {
+        self.established = true;
+        self.metrics.transports_active.inc();
     }
 }
 
 impl Drop for Metered {
     fn drop(&mut self) {
-        self.meter.closed(self.end);
+        self.metrics.transport_closed(self.end.as_str());
+        if self.established {
+            self.metrics.transports_active.dec();
+        } else if matches!(self.end, End::TlsFailed | End::TlsTimeout | End::GreetingTimeout) {
+            self.metrics.handshakes_failed(self.end.as_str());
+        }
     }
 }
