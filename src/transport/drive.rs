@@ -62,7 +62,13 @@ where
         tracing::debug!(%peer, end = metered.end.as_str(), "transport ended");
     }
 
-    async fn carry(&self, socket: TcpStream, peer: SocketAddr, goaway: CancellationToken, metered: &mut Metered) -> End {
+    async fn carry(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        goaway: CancellationToken,
+        metered: &mut Metered,
+    ) -> End {
         // Nothing is lost with a peer that has not greeted, so it is not waited for when we leave.
         let socket = match goaway.run_until_cancelled(self.secure(socket)).await {
             Some(Ok(socket)) => socket,
