@@ -8,7 +8,7 @@ use std::{
 
 use h2::client::SendRequest;
 use http::HeaderMap;
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use tokio::{io::AsyncWrite, net::TcpStream, sync::mpsc, task::JoinHandle};
 
 use super::super::*;
