@@ -1,1 +1,5 @@
-//! Under construction.
+//! The admin port.
+
+mod config;
+
+pub use config::Config;
