@@ -46,7 +46,8 @@ pub(super) fn provider(
     if !config.endpoint.is_empty() {
         exporter = exporter.with_endpoint(config.endpoint.clone());
     }
-    let exporter = Watched { inner: exporter.with_timeout(config.timeout).build()?, metrics, complained: Mutex::default() };
+    let exporter =
+        Watched { inner: exporter.with_timeout(config.timeout).build()?, metrics, complained: Mutex::default() };
 
     let mut builder = SdkTracerProvider::builder().with_resource(resource(node)).with_batch_exporter(exporter);
     if variable("OTEL_TRACES_SAMPLER").is_none() {

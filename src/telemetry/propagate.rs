@@ -33,9 +33,9 @@ pub fn from_traceparent(text: &str) -> Context {
 pub fn traceparent(span: &Span) -> Option<String> {
     let context = span.context();
     let context = context.span().span_context().clone();
-    context.is_valid().then(|| {
-        format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8() & 1)
-    })
+    context
+        .is_valid()
+        .then(|| format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8() & 1))
 }
 
 /// Makes the span of an incoming request a child of its sender's. Without tracing it does nothing.
