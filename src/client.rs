@@ -34,14 +34,22 @@
 
 mod backoff;
 mod builder;
+mod chain;
 mod command;
 mod error;
 mod item;
+mod link;
 mod open;
+mod outbox;
+mod outstanding;
 mod session;
 mod shared;
+mod window;
 mod wire;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -128,7 +136,9 @@ impl Client {
     pub async fn close(&self) {
         // A worker that has ended already has nothing left to close.
         if self.send(Command::Shutdown).await.is_ok() {
-            self.commands.closed().await;
+            let mut status = self.status.clone();
+            // An error means that the worker is gone, which is what we wait for.
+            drop(status.wait_for(|status| matches!(status, Status::Closed(_))).await);
         }
     }
 

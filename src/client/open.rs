@@ -129,4 +129,17 @@ impl Open {
         self.session_id = Some(id.as_str().to_owned());
         Ok(self)
     }
+
+    /// What stays the same in every open of the session.
+    pub(super) fn frame(&self) -> v1::OpenSession {
+        v1::OpenSession {
+            session_id: self.session_id.clone().unwrap_or_default(),
+            topic: self.topic.clone(),
+            delivery_policy: self.delivery_policy.into(),
+            mode: self.mode.into(),
+            strict: self.strict,
+            no_follow: self.no_follow,
+            ..v1::OpenSession::default()
+        }
+    }
 }

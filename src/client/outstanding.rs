@@ -109,7 +109,11 @@ impl<T> Outstanding<T> {
             Answer::Refused(refusal, _) if refusal.reason == "FORGOTTEN_SEQ" => {
                 self.remove(index).map(|entry| (entry.done, Err(failed(refusal))))
             }
-            Answer::Refused(refusal, _) if matches!(refusal.advice, Advice::Retry | Advice::Reconnect) => {
+            // The session has ended on the server: how it goes on is said by SessionClosed, not here.
+            Answer::Refused(refusal, _)
+                if matches!(refusal.advice, Advice::Retry | Advice::Reconnect)
+                    || refusal.reason == "UNKNOWN_SESSION" =>
+            {
                 self.rewind(index);
                 self.not_before = Some(now + refusal.retry_after.unwrap_or(pause));
                 None
@@ -127,19 +131,17 @@ impl<T> Outstanding<T> {
     /// twice. Its numbers are not given to others.
     pub(super) fn expire(&mut self, now: Instant, patience: Duration) -> Vec<Outcome<T>> {
         let mut expired = Vec::new();
-        while let Some(index) =
-            self.entries.iter().position(|entry| entry.first_sent.is_some_and(|sent| now >= sent + patience))
-        {
-            expired.extend(self.remove(index).map(|entry| (entry.done, Err(unknown("no answer in time")))));
+        // In order of first sending, so that the first one that is young enough ends the search.
+        while self.entries.front().and_then(|entry| entry.first_sent).is_some_and(|sent| now >= sent + patience) {
+            expired.extend(self.remove(0).map(|entry| (entry.done, Err(unknown("no answer in time")))));
         }
         expired
     }
 
     /// When `next` or `expire` has something to do that it has not now; `None` if only a frame or command can.
     pub(super) fn deadline(&self, patience: Duration) -> Option<Instant> {
-        let expiry = self.entries.iter().filter_map(|entry| entry.first_sent).min().map(|sent| sent + patience);
-        let retry = self.not_before.filter(|_| self.sent < self.entries.len());
-        [expiry, retry].into_iter().flatten().min()
+        let expiry = self.entries.front().and_then(|entry| entry.first_sent).map(|sent| sent + patience);
+        [expiry, self.not_before].into_iter().flatten().min()
     }
 
     /// Forgets a past `not_before`, so that `deadline` does not name it again.
@@ -173,6 +175,9 @@ impl<T> Outstanding<T> {
     /// The entries from `index` on are known not to be stored: they are sent again, numbered from `first` on.
     fn renumber(&mut self, index: usize, first: u64) {
         self.rewind(index);
+        // Never a number that one before it may still be stored under.
+        let taken = index.checked_sub(1).map_or(0, |before| self.entries[before].seq);
+        let first = first.max(taken + 1);
         self.entries.range_mut(index..).for_each(|entry| entry.seq = 0);
         self.next_seq = first;
     }
@@ -197,4 +202,182 @@ fn failed(refusal: Refusal) -> Error {
 
 fn unknown(why: &str) -> Error {
     Error::new(ErrorKind::UnknownOutcome, format!("the event may or may not be stored: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Cursor, Durability};
+
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    struct Bench {
+        outstanding: Outstanding<u32>,
+        now: Instant,
+        requests: u64,
+    }
+
+    impl Bench {
+        /// With events 1 to `count` handed over, attached.
+        fn new(count: u32) -> Self {
+            let mut outstanding = Outstanding::new();
+            (1..=count).for_each(|n| outstanding.push(NewEvent::default(), n));
+            outstanding.attached(0);
+            Self { outstanding, now: Instant::now(), requests: 0 }
+        }
+
+        /// Sends all that may be sent: (request id, seq).
+        fn send(&mut self, limit: usize) -> Vec<(u64, u64)> {
+            let mut sent = Vec::new();
+            while let Some(publish) = self.outstanding.next(self.now, limit, self.requests + 1) {
+                self.requests += 1;
+                sent.push((self.requests, publish.seq));
+            }
+            sent
+        }
+
+        fn stored(&mut self, request: u64, stale: bool) -> Option<u32> {
+            let published = Published { cursor: Cursor::default(), duplicate: false, durability: Durability::Accepted };
+            self.answer(request, Answer::Stored(published), stale).map(|(event, result)| {
+                assert!(result.is_ok());
+                event
+            })
+        }
+
+        fn refused(&mut self, request: u64, reason: &str, advice: Advice, through: u64) -> Option<u32> {
+            let refusal = Refusal {
+                code: tonic::Code::Unknown,
+                reason: reason.to_owned(),
+                message: String::new(),
+                advice,
+                retry_after: None,
+                metadata: Default::default(),
+            };
+            self.answer(request, Answer::Refused(refusal, through), false).map(|(event, result)| {
+                assert_eq!(result.unwrap_err().kind(), ErrorKind::PublishFailed);
+                event
+            })
+        }
+
+        fn answer(&mut self, request: u64, answer: Answer, stale: bool) -> Option<Outcome<u32>> {
+            self.outstanding.answer(request, answer, stale, self.now, PAUSE)
+        }
+    }
+
+    #[tokio::test]
+    async fn at_most_the_limit_is_unanswered_and_numbers_rise_by_one() {
+        let mut bench = Bench::new(4);
+        assert_eq!(bench.send(3), [(1, 1), (2, 2), (3, 3)]);
+        assert_eq!(bench.stored(1, false), Some(1));
+        assert_eq!(bench.send(3), [(4, 4)]);
+    }
+
+    #[tokio::test]
+    async fn a_new_process_goes_on_after_what_the_server_knows() {
+        let mut bench = Bench::new(1);
+        bench.outstanding.attached(41);
+        assert_eq!(bench.send(9), [(1, 42)]);
+    }
+
+    #[tokio::test]
+    async fn after_a_reconnect_all_unanswered_are_sent_again_in_order_under_their_numbers() {
+        let mut bench = Bench::new(3);
+        bench.send(2);
+        bench.stored(1, false);
+        bench.outstanding.attached(1);
+        assert_eq!(bench.send(9), [(3, 2), (4, 3)]);
+        // The answer to the first sending no longer counts: the second will be answered too.
+        assert_eq!(bench.stored(2, true), None);
+        assert_eq!(bench.stored(3, false), Some(2));
+    }
+
+    #[tokio::test]
+    async fn success_on_the_connection_before_counts_until_it_is_sent_again_and_refusal_does_not() {
+        let mut bench = Bench::new(2);
+        bench.send(9);
+        assert_eq!(bench.stored(1, true), Some(1));
+        let refusal = Refusal {
+            code: tonic::Code::NotFound,
+            reason: "UNKNOWN_SESSION".into(),
+            message: String::new(),
+            advice: Advice::None,
+            retry_after: None,
+            metadata: Default::default(),
+        };
+        assert!(bench.answer(2, Answer::Refused(refusal, 0), true).is_none());
+        bench.outstanding.attached(1);
+        assert_eq!(bench.send(9), [(3, 2)]);
+    }
+
+    #[tokio::test]
+    async fn a_refused_event_gives_its_number_to_the_next_and_those_after_it_are_sent_again() {
+        let mut bench = Bench::new(3);
+        bench.send(9);
+        assert_eq!(bench.refused(1, "WRONG_LAST", Advice::None, 0), Some(1));
+        // What the server says of the others is old news.
+        assert_eq!(bench.refused(2, "WRONG_SEQ", Advice::None, 0), None);
+        assert_eq!(bench.send(9), [(4, 1), (5, 2)]);
+        assert_eq!(bench.refused(3, "WRONG_SEQ", Advice::None, 0), None);
+        assert_eq!(bench.stored(4, false), Some(2));
+        assert_eq!(bench.stored(5, false), Some(3));
+        assert!(bench.outstanding.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_does_not_touch_those_before_it_that_still_wait() {
+        let mut bench = Bench::new(3);
+        bench.send(9);
+        assert_eq!(bench.refused(2, "TOO_LARGE", Advice::None, 0), Some(2));
+        assert_eq!(bench.send(9), [(4, 2)]);
+        assert_eq!(bench.stored(1, false), Some(1));
+        assert_eq!(bench.stored(4, false), Some(3));
+    }
+
+    #[tokio::test]
+    async fn a_hole_is_closed_by_numbering_from_where_the_server_says() {
+        let mut bench = Bench::new(2);
+        bench.outstanding.attached(9);
+        assert_eq!(bench.send(9), [(1, 10), (2, 11)]);
+        assert_eq!(bench.refused(1, "WRONG_SEQ", Advice::None, 4), None);
+        assert_eq!(bench.send(9), [(3, 5), (4, 6)]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_contradicts_itself_about_numbers_is_not_argued_with() {
+        let mut bench = Bench::new(1);
+        bench.send(9);
+        assert_eq!(bench.refused(1, "WRONG_SEQ", Advice::None, 0), Some(1));
+    }
+
+    #[tokio::test]
+    async fn advice_to_retry_repeats_unchanged_after_a_pause() {
+        let mut bench = Bench::new(2);
+        bench.send(9);
+        assert_eq!(bench.refused(1, "TOPIC_LIMIT", Advice::Retry, 0), None);
+        assert_eq!(bench.send(9), []);
+        assert_eq!(bench.outstanding.deadline(Duration::MAX / 4), Some(bench.now + PAUSE));
+        bench.now += PAUSE;
+        bench.outstanding.wake(bench.now);
+        assert_eq!(bench.send(9), [(3, 1), (4, 2)]);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_to_repeat_fails_and_keeps_its_number() {
+        let mut bench = Bench::new(2);
+        bench.send(1);
+        bench.now += Duration::from_secs(135);
+        let expired = bench.outstanding.expire(bench.now, Duration::from_secs(135));
+        assert_eq!(expired.len(), 1);
+        assert_eq!(expired[0].1.as_ref().unwrap_err().kind(), ErrorKind::UnknownOutcome);
+        assert_eq!(bench.send(1), [(2, 2)]);
+    }
+
+    #[tokio::test]
+    async fn at_the_end_only_what_was_sent_is_of_unknown_outcome() {
+        let mut bench = Bench::new(2);
+        bench.send(1);
+        let ended = bench.outstanding.end(&Error::new(ErrorKind::Closed, "closed"));
+        let kinds: Vec<_> = ended.into_iter().map(|(_, result)| result.unwrap_err().kind()).collect();
+        assert_eq!(kinds, [ErrorKind::UnknownOutcome, ErrorKind::Closed]);
+    }
 }

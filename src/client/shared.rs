@@ -191,11 +191,7 @@ impl Shared {
         Wishes { taken: inbox.taken, acked: inbox.acked, abandoned: inbox.abandoned }
     }
 
-    pub(super) fn set_cursor(&self, cursor: Cursor) {
-        self.inbox.lock().cursor = Some(cursor);
-    }
-
-    /// Moves the cursor, then hands items over: whoever sees an item finds the cursor at or behind it never before.
+    /// Moves the cursor, then hands items over: whoever has seen an item never finds the cursor before it.
     pub(super) fn put(&self, cursor: Cursor, items: impl IntoIterator<Item = Item>) {
         let mut inbox = self.inbox.lock();
         inbox.cursor = Some(cursor);

@@ -48,18 +48,25 @@ impl Window {
         })
     }
 
-    /// Counts an event of `bytes`. False, and not counted, if the server had no credit for it. The event that crosses
-    /// the byte total is within the rules.
-    pub(super) fn receive(&mut self, bytes: u64) -> bool {
-        let events = self.received.events - self.base.events;
-        let before = self.received.bytes - self.base.bytes;
-        // Zero-length payloads may follow the one that reached the byte total exactly.
-        let within = events < self.granted.events && (before < self.granted.bytes || bytes == 0);
-        if within {
-            self.received.events += 1;
-            self.received.bytes += bytes;
-        }
-        within
+    /// How many of a run of events, by their sizes, the server had credit for. The event that crosses the byte total
+    /// is within the rules, and so are empty ones that follow the one which reached it.
+    pub(super) fn admits(&self, sizes: impl Iterator<Item = u64>) -> usize {
+        let mut events = self.received.events - self.base.events;
+        let mut bytes = self.received.bytes - self.base.bytes;
+        sizes
+            .take_while(|size| {
+                let within = events < self.granted.events && (bytes < self.granted.bytes || *size == 0);
+                events += 1;
+                bytes += size;
+                within
+            })
+            .count()
+    }
+
+    /// Counts an event that was accepted.
+    pub(super) fn receive(&mut self, bytes: u64) {
+        self.received.events += 1;
+        self.received.bytes += bytes;
     }
 
     /// What the server may have sent since the attach, if the application takes nothing more.
@@ -80,6 +87,14 @@ mod tests {
         Totals { events, bytes }
     }
 
+    fn accept(window: &mut Window, bytes: u64) -> bool {
+        let within = window.admits([bytes].into_iter()) == 1;
+        if within {
+            window.receive(bytes);
+        }
+        within
+    }
+
     fn attached() -> Window {
         let mut window = Window::new(totals(10, 1000));
         assert_eq!(window.attach(false), totals(10, 1000));
@@ -89,7 +104,7 @@ mod tests {
     #[test]
     fn credit_is_extended_when_half_of_it_was_taken() {
         let mut window = attached();
-        (0..10).for_each(|_| assert!(window.receive(1)));
+        (0..10).for_each(|_| assert!(accept(&mut window, 1)));
         window.take(totals(4, 4));
         assert_eq!(window.extend(), None);
         window.take(totals(5, 5));
@@ -100,27 +115,27 @@ mod tests {
     #[test]
     fn what_exceeds_the_credit_is_noticed() {
         let mut window = attached();
-        (0..10).for_each(|_| assert!(window.receive(1)));
-        assert!(!window.receive(1));
+        (0..10).for_each(|_| assert!(accept(&mut window, 1)));
+        assert!(!accept(&mut window, 1));
     }
 
     #[test]
     fn one_event_may_cross_the_byte_total_and_none_may_follow() {
         let mut window = attached();
-        assert!(window.receive(5000));
-        assert!(!window.receive(1));
+        assert!(accept(&mut window, 5000));
+        assert!(!accept(&mut window, 1));
         window.take(totals(1, 5000));
         assert_eq!(window.extend(), Some(totals(11, 6000)));
-        assert!(window.receive(1));
+        assert!(accept(&mut window, 1));
     }
 
     #[test]
     fn after_a_reconnect_what_still_waits_takes_its_part_and_the_count_begins_anew() {
         let mut window = attached();
-        (0..7).for_each(|_| assert!(window.receive(10)));
+        (0..7).for_each(|_| assert!(accept(&mut window, 10)));
         assert_eq!(window.attach(false), totals(3, 930));
-        (0..3).for_each(|_| assert!(window.receive(10)));
-        assert!(!window.receive(10));
+        (0..3).for_each(|_| assert!(accept(&mut window, 10)));
+        assert!(!accept(&mut window, 10));
         window.take(totals(10, 100));
         assert_eq!(window.extend(), Some(totals(13, 1030)));
     }
@@ -128,7 +143,7 @@ mod tests {
     #[test]
     fn a_full_window_grants_nothing_at_a_reconnect_not_even_by_the_bytes_that_mean_no_limit() {
         let mut window = attached();
-        assert!(window.receive(1000));
+        assert!(accept(&mut window, 1000));
         assert_eq!(window.attach(false), totals(0, 0));
         window.take(totals(1, 1000));
         assert_eq!(window.extend(), Some(totals(10, 1000)));
