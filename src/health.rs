@@ -162,7 +162,10 @@ mod tests {
         let lifecycle = Lifecycle::default();
         let health = Health::new(&lifecycle);
         health.set_service("a.A", true);
-        assert_eq!((health.service(""), health.service("a.A"), health.service("b.B")), (Some(false), Some(false), None));
+        assert_eq!(
+            (health.service(""), health.service("a.A"), health.service("b.B")),
+            (Some(false), Some(false), None)
+        );
         lifecycle.advance(Phase::Serving);
         assert_eq!((health.service(""), health.service("a.A")), (Some(true), Some(true)));
         health.set_service("a.A", false);

@@ -9,7 +9,7 @@ mod topic;
 mod transport;
 
 pub use clock::{Clock, Timestamp};
-pub use event::{Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published};
+pub use event::{Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published, Seq};
 pub use id::{ClientId, ConnectionId, SessionId};
 pub use kill::KillSwitch;
 pub use secret::Secret;

@@ -40,8 +40,7 @@ impl Rpc for HealthService {
     /// The status now and each one that differs from the last sent; SERVICE_UNKNOWN while the service is not known.
     /// Ends when the drain begins, so that it does not hold up the shutdown.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let watching =
-            Watching { service: request.into_inner().service, watch: self.health.watch(), last: None };
+        let watching = Watching { service: request.into_inner().service, watch: self.health.watch(), last: None };
         let statuses = stream::unfold(watching, |mut watching| async {
             let status = watching.next().await?;
             Some((Ok(response(status)), watching))

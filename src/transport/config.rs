@@ -134,11 +134,13 @@ impl Config {
             }
         };
         let second = Duration::from_secs(1);
-        for (key, value) in [
-            ("tcp_keepalive_idle", self.tcp_keepalive_idle),
-            ("tcp_keepalive_interval", self.tcp_keepalive_interval),
-        ] {
-            must(value >= second, format!("{key} is {value:?}; the kernel counts it in whole seconds, so at least 1 s"));
+        for (key, value) in
+            [("tcp_keepalive_idle", self.tcp_keepalive_idle), ("tcp_keepalive_interval", self.tcp_keepalive_interval)]
+        {
+            must(
+                value >= second,
+                format!("{key} is {value:?}; the kernel counts it in whole seconds, so at least 1 s"),
+            );
         }
         for (key, value) in [
             ("tls_timeout", self.tls_timeout),

@@ -56,13 +56,23 @@ where
     /// Serves one peer until it, we or the network ends it. Cancelling `goaway` makes it leave in order.
     pub(super) async fn run(&self, socket: TcpStream, peer: SocketAddr, goaway: CancellationToken) {
         let mut metered = Metered::open(self.metrics.clone());
-        if let Some(end) = self.cut.run_until_cancelled(self.carry(socket, peer, goaway, &mut metered)).await {
-            metered.end = end;
-        }
+        // Not `run_until_cancelled`, which would hold the transport twice.
+        let end = tokio::select! {
+            biased;
+            () = self.cut.cancelled() => End::Cut,
+            end = self.carry(socket, peer, goaway, &mut metered) => end,
+        };
+        metered.end = end;
         tracing::debug!(%peer, end = metered.end.as_str(), "transport ended");
     }
 
-    async fn carry(&self, socket: TcpStream, peer: SocketAddr, goaway: CancellationToken, metered: &mut Metered) -> End {
+    async fn carry(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        goaway: CancellationToken,
+        metered: &mut Metered,
+    ) -> End {
         // Nothing is lost with a peer that has not greeted, so it is not waited for when we leave.
         let socket = match goaway.run_until_cancelled(self.secure(socket)).await {
             Some(Ok(socket)) => socket,
@@ -101,7 +111,8 @@ where
     async fn secure(&self, socket: TcpStream) -> Result<Box<dyn Socket>, End> {
         Ok(match &self.tls {
             None => Box::new(socket),
-            Some(tls) => Box::new(tls.accept(socket).await?),
+            // Boxed, or every transport would keep room for a handshake as long as it lives.
+            Some(tls) => Box::new(Box::pin(tls.accept(socket)).await?),
         })
     }
 }

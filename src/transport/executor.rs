@@ -1,8 +1,13 @@
 //! Where HTTP/2 streams run: each in a task of its own that its [`KillSwitch`] can end.
 
-use std::future::Future;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use hyper::rt::Executor;
+use pin_project_lite::pin_project;
 
 use crate::{lifecycle::Tasks, types::KillSwitch};
 
@@ -37,13 +42,28 @@ where
 {
     fn execute(&self, stream: F) {
         let switch = KillSwitch::default();
-        let scope = SWITCH.scope(switch.clone(), async move {
-            tokio::select! {
-                biased;
-                () = switch.pulled() => {}
-                () = stream => {}
-            }
-        });
-        drop(self.tasks.spawn("http2 stream", scope));
+        let killable = Killable { switch: switch.clone(), stream };
+        drop(self.tasks.spawn("http2 stream", SWITCH.scope(switch, killable)));
+    }
+}
+
+pin_project! {
+    /// A stream until its switch is pulled. Not an async block, which would hold the stream twice.
+    struct Killable<F> {
+        switch: KillSwitch,
+        #[pin]
+        stream: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Killable<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.switch.poll_pulled(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        this.stream.poll(cx)
     }
 }

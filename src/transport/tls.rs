@@ -121,30 +121,28 @@ mod tests {
 
     use super::*;
 
-    fn files(dir: &tempfile::TempDir, cert: &str, key: &str) -> TlsConfig {
-        let (cert_file, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-        fs::write(&cert_file, cert).unwrap();
-        fs::write(&key_file, key).unwrap();
-        TlsConfig { enabled: true, cert_file, key_file }
-    }
-
     #[test]
     fn bad_files_are_named_with_what_is_wrong() {
         let dir = tempfile::tempdir().unwrap();
-        let one = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (cert_file, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let config = TlsConfig { enabled: true, cert_file: cert_file.clone(), key_file: key_file.clone() };
+        let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (one, other) = (made(), made());
         let (cert, key) = (one.cert.pem(), one.signing_key.serialize_pem());
-        assert!(load(&files(&dir, &cert, &key)).is_ok());
 
-        let missing = TlsConfig { cert_file: dir.path().join("nowhere.pem"), ..files(&dir, &cert, &key) };
-        for (config, words) in [
-            (missing, ["certificate", "nowhere.pem", "No such file"]),
-            (files(&dir, "", &key), ["certificate", "cert.pem", "no such PEM section"]),
-            (files(&dir, &cert, &cert), ["private key", "key.pem", "no such PEM section"]),
-            (files(&dir, &cert, &other.signing_key.serialize_pem()), ["key.pem", "cert.pem", "cannot be used with"]),
+        let missing = load(&config).unwrap_err().to_string();
+        assert!(missing.contains("certificate") && missing.contains("cert.pem: No such file"), "{missing}");
+        for (cert, key, words) in [
+            ("", &key, ["certificate", "cert.pem", "no such PEM section"]),
+            (&cert, &cert, ["private key", "key.pem", "no such PEM section"]),
+            (&cert, &other.signing_key.serialize_pem(), ["key.pem", "cert.pem", "cannot be used with"]),
         ] {
+            fs::write(&cert_file, cert).unwrap();
+            fs::write(&key_file, key).unwrap();
             let sentence = load(&config).unwrap_err().to_string();
             assert!(words.iter().all(|word| sentence.contains(word)), "{sentence}");
         }
+        fs::write(&key_file, &key).unwrap();
+        assert!(load(&config).is_ok());
     }
 }
