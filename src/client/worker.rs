@@ -13,7 +13,7 @@ mod handle;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -39,6 +39,7 @@ pub(super) fn spawn(
     commands: mpsc::Receiver<Command>,
     attention: Arc<Attention>,
     status: watch::Sender<Status>,
+    first: oneshot::Sender<()>,
 ) {
     let now = Instant::now();
     let worker = Worker {
@@ -55,7 +56,7 @@ pub(super) fn spawn(
         limits: v1::Limits::default(),
         redial_at: Some(now),
         down_since: Some(now),
-        welcomed: false,
+        first: Some(first),
         sweep_at: None,
         closing: None,
         end: None,
@@ -82,8 +83,8 @@ struct Worker {
     redial_at: Option<Instant>,
     /// Since when there has been no welcomed link.
     down_since: Option<Instant>,
-    /// True once there was one.
-    welcomed: bool,
+    /// Told of the first Welcome; until then a lost connection is one that could not be made.
+    first: Option<oneshot::Sender<()>>,
     /// When a session wants to be looked at by the clock; may be too early, never too late.
     sweep_at: Option<Instant>,
     /// Set when the application has let go: when to end at the latest.
@@ -305,7 +306,7 @@ impl Worker {
             self.attach_all();
             return GO_ON;
         }
-        let patient = self.welcomed || self.settings.wait_for_server;
+        let patient = self.first.is_none() || self.settings.wait_for_server;
         if !patient || !error.is_retryable() {
             return Flow::Break(Some(error));
         }

@@ -58,9 +58,12 @@ impl Worker {
         }
         tracing::debug!(connection = welcome.connection_id, node = welcome.node, "connected");
         self.limits = welcome.limits.unwrap_or_default();
-        self.welcomed = true;
         self.down_since = None;
         self.status.send_replace(Status::Connected(Arc::clone(&welcome)));
+        if let Some(first) = self.first.take() {
+            // Whoever no longer waits also dropped the client, which is noticed elsewhere.
+            drop(first.send(()));
+        }
         if role == Role::Successor {
             self.promote(now);
             self.settle(now);
