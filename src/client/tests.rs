@@ -157,6 +157,23 @@ async fn a_new_process_numbers_on_from_what_the_server_knows() {
 }
 
 #[tokio::test]
+async fn a_session_that_only_publishes_has_no_place_to_resume_at() {
+    let mut script = Script::new().await;
+    let (client, mut call) = script.connected().await;
+    let (session, _) = open(&client, &mut call, prices().publish_only(), 0).await;
+    call.end(Status::unavailable("gone")).await;
+    let mut call = script.welcomed().await;
+    let again = call.opens().await;
+    assert!(matches!(again.start.unwrap().position, Some(Position::Live(_))));
+    // The topic has grown meanwhile; that breaks no chain.
+    call.opened(&again, 99, 0).await;
+    let receipt = session.publish(text("a")).await.unwrap();
+    let (request, _) = call.publishes().await;
+    call.reply(request, 100).await;
+    assert!(receipt.await.is_ok());
+}
+
+#[tokio::test]
 async fn publishing_waits_at_the_servers_limit_and_one_refusal_does_not_spoil_the_rest() {
     let mut script = Script::new().await;
     let (client, mut call) = script.connected().await;
