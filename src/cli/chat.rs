@@ -42,8 +42,9 @@ Examples:
   bowline chat chat.lobby --as bob --last 50
   echo 'build 142 is green' | bowline chat chat.builds --as ci --last 0
 
-Type a line and press Enter to send it; Ctrl-D leaves. Where standard input is not a terminal, the command leaves once
-everything was sent, and shows its own messages like all others.";
+Type a line and press Enter to send it; Ctrl-D leaves. Where standard input is
+not a terminal, the command leaves once everything was sent, and shows its own
+messages like all others.";
 
 /// Chat in a topic: shows what others say, and sends what you type.
 #[derive(Debug, ClapArgs)]

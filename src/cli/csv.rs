@@ -29,8 +29,10 @@ pub(super) fn column(line: &[u8], number: usize) -> Result<Cow<'_, [u8]>, Missin
     Err(Missing::TooFew(0))
 }
 
-/// The first field, and what follows its comma.
-fn field(text: &[u8]) -> Result<(Cow<'_, [u8]>, Option<&[u8]>), Missing> {
+/// A field, and what follows its comma.
+type Split<'a> = (Cow<'a, [u8]>, Option<&'a [u8]>);
+
+fn field(text: &[u8]) -> Result<Split<'_>, Missing> {
     let Some(quoted) = text.strip_prefix(b"\"") else {
         let (field, next) = until_comma(text);
         return Ok((Cow::Borrowed(field), next));

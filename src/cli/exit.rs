@@ -68,7 +68,7 @@ impl Stop {
     pub(super) fn stdout(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::new(Exit::Ok, ""),
-            _ => Self::failure(format!("cannot write to stdout: {error}")),
+            _ => Self::failure(format!("cannot write to stdout: {}", plain(error))),
         }
     }
 }
@@ -77,6 +77,19 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.sentence)
     }
+}
+
+/// An error of the system in plain words, without its number.
+pub(super) fn plain(error: &io::Error) -> String {
+    innermost(&error.to_string())
+}
+
+/// The last and telling part of a chain of causes, without the number the system gives it.
+pub(super) fn innermost(causes: &str) -> String {
+    let last = causes.rsplit(": ").next().unwrap_or(causes);
+    let words = last.split(" (os error").next().unwrap_or(last);
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// Tells people something on stderr. That stderr may be closed is no reason to fail.
@@ -95,6 +108,14 @@ mod tests {
         for exit in [Ok, Failure, Usage, Unreachable, Refused, Interrupted, Terminated] {
             assert!(TABLE.contains(&format!("\n  {:<4} ", exit as u8)), "{exit:?}");
         }
+    }
+
+    #[test]
+    fn the_innermost_cause_is_told_in_plain_words() {
+        let chain = "transport error: tcp connect error: Connection refused (os error 111)";
+        assert_eq!(innermost(chain), "connection refused");
+        assert_eq!(innermost("timed out"), "timed out");
+        assert_eq!(innermost(""), "");
     }
 
     #[test]

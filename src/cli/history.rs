@@ -20,11 +20,12 @@ const PAGE: u32 = 1000;
 /// The end of `bowline history --help`.
 const EXAMPLES: &str = "\
 Examples:
-  bowline history prices                    everything the server keeps
-  bowline history prices --last 10          the newest ten
-  bowline history prices --after 5f0c2d9e81a4b763:559 --json    what came after that event
+  bowline history prices              everything the server keeps
+  bowline history prices --last 10    the newest ten
+  bowline history prices --after 5f0c2d9e81a4b763:559 --json
 
-Ends at what is the newest event when it starts. To go on from there: bowline sub TOPIC --from CURSOR.";
+Ends at what is the newest event when it starts. To go on from there:
+`bowline sub TOPIC --from CURSOR`.";
 
 /// Print the stored events of a topic, oldest first, and end.
 #[derive(Debug, ClapArgs)]

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LineError {
     /// The input failed.
-    #[error("cannot read the input: {0}")]
+    #[error("cannot read the input: {}", super::exit::plain(.0))]
     Input(#[from] io::Error),
     /// The line is longer than allowed.
     #[error("line {number} is longer than {limit} bytes, the most this server takes in one event")]

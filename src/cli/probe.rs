@@ -13,7 +13,8 @@ use super::{exit::notice, server::ServerArgs};
 const EXAMPLES: &str = "\
 Examples:
   bowline probe
-  bowline probe --server http://10.0.0.7:50051 --service bowline.v1.StreamService --rpc-timeout 3s
+  bowline probe --server http://10.0.0.7:50051 --rpc-timeout 3s
+  bowline probe --service bowline.v1.StreamService
 
 Exit codes, those of grpc_health_probe:
   0    SERVING

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     csv,
-    exit::{Stop, notice},
+    exit::{Stop, notice, plain},
     interrupt::Interrupt,
     line::Lines,
     progress::Progress,
@@ -20,7 +20,7 @@ use super::{
     server::{ClientArgs, Standing},
     tally::Tally,
 };
-use crate::client::{Client, Error, Item, NewEvent, Open, Published, Session, Status};
+use crate::client::{Client, Error, ErrorKind, Item, NewEvent, Open, Published, Session, Status};
 
 /// How long a server may be away before a publisher gives up, unless told otherwise.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
@@ -30,21 +30,25 @@ const READ_BUFFER: usize = 64 * 1024;
 /// The end of `bowline pub --help`.
 const EXAMPLES: &str = "\
 Examples:
-  bowline pub prices --file examples/data/stocks.csv            one event a line
-  bowline pub prices --file stocks.csv --key-column 1           with the first column as the event's key
-  bowline pub prices --file stocks.csv --rate 100/s             at a steady pace
+  bowline pub prices --file examples/data/stocks.csv
+  bowline pub prices --file stocks.csv --key-column 1    first column as key
+  bowline pub prices --file stocks.csv --rate 100/s      at a steady pace
   echo 'hello' | bowline pub chat.lobby
   tail -F access.log | bowline pub logs.web --give-up-after 1h
-  bowline pub prices --file big.csv --session load --resume     after a failure: go on with the first missing line
+  bowline pub prices --file big.csv --session load --resume
+      and after a failure the same again: goes on with the first missing line
 
 Lines:
-  A line is what stands between line ends (\\n); a carriage return belongs to it. Empty lines are events too, so that
-  `bowline sub` prints the same file again. A line longer than the server's limit ends the command.
+  A line is what stands between line ends (\\n); a carriage return belongs to
+  it. Empty lines are events too, so that `bowline sub` prints the same file
+  again. A line longer than the server's limit ends the command.
 
 Certainty:
-  Exit code 0 means that the server has acknowledged every line. Otherwise stderr says how many lines were stored.
-  Lines that are unanswered when a connection breaks are sent again, and never stored twice. A later run of the command
-  is another matter: only with --session and --resume does it leave out what the session has stored.";
+  Exit code 0 means that the server has acknowledged every line; otherwise
+  stderr says how many are stored. Lines that are unanswered when a connection
+  breaks are sent again, and never stored twice; the command ends if the server
+  stays away for --give-up-after (60 s). A later run of the command publishes
+  everything anew, unless --session and --resume leave out what is stored.";
 
 /// Publish lines of a file or of standard input, each as an event.
 ///
@@ -83,7 +87,8 @@ pub(super) async fn run(args: Args) -> Result<(), Stop> {
     let (input, size): (Pin<Box<dyn AsyncBufRead + Send>>, _) = match &args.file {
         None => (Box::pin(BufReader::with_capacity(READ_BUFFER, tokio::io::stdin())), None),
         Some(path) => {
-            let failed = |error| Stop::failure(format!("cannot read {}: {error}", path.display()));
+            let failed =
+                |error: std::io::Error| Stop::failure(format!("cannot read {}: {}", path.display(), plain(&error)));
             let file = tokio::fs::File::open(path).await.map_err(failed)?;
             let metadata = file.metadata().await.map_err(failed)?;
             let size = metadata.is_file().then_some(metadata.len());
@@ -262,6 +267,9 @@ impl Publishing<'_> {
                 self.tally.stored(&published);
                 self.progress.set(self.tally.bytes(), self.tally.lines());
                 Ok(())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::UnknownOutcome | ErrorKind::Closed) => {
+                Err(self.args.client.server.stop(&self.standing.end().unwrap_or(error)))
             }
             Err(error) => {
                 let line = self.tally.failed();

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Status as RpcStatus, metadata::AsciiMetadataValue, transport::Channel};
 use tonic_types::StatusExt;
 
-use super::exit::{Exit, Stop};
+use super::exit::{Exit, Stop, innermost, plain};
 use crate::client::{Builder, Client, Error, ErrorKind, Status};
 
 /// Where a server is.
@@ -58,7 +58,7 @@ impl ServerArgs {
     fn token(&self) -> Result<Option<String>, Stop> {
         let read = |path: &PathBuf| match std::fs::read_to_string(path) {
             Ok(token) => Ok(token.trim().to_owned()),
-            Err(error) => Err(Stop::failure(format!("cannot read token file {}: {error}", path.display()))),
+            Err(error) => Err(Stop::failure(format!("cannot read token file {}: {}", path.display(), plain(&error)))),
         };
         self.token_file.as_ref().map(read).transpose()
     }
@@ -92,14 +92,6 @@ impl ServerArgs {
         let advice = if cause.contains("refused") { "; is `bowline serve` running there?" } else { "" };
         Stop::new(Exit::Unreachable, format!("cannot connect to {url}: {cause}{advice}"))
     }
-}
-
-/// The last and telling part of a chain of causes, without the number the system gives it.
-fn innermost(causes: &str) -> String {
-    let last = causes.rsplit(": ").next().unwrap_or(causes);
-    let words = last.split(" (os error").next().unwrap_or(last);
-    let mut letters = words.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// The sentence for a refusal, with what to do about it.
@@ -192,6 +184,14 @@ impl Standing {
         Self { status: client.status(), away: false }
     }
 
+    /// Why the client has ended for good; `None` if it has not, or was asked to.
+    pub(super) fn end(&self) -> Option<Error> {
+        match &*self.status.borrow() {
+            Status::Closed(error) => error.clone(),
+            _ => None,
+        }
+    }
+
     /// The next thing worth telling; pends for ever once the client has ended. Cancel-safe.
     pub(super) async fn next(&mut self) -> String {
         loop {
@@ -216,14 +216,6 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_innermost_cause_is_told_in_plain_words() {
-        let chain = "transport error: tcp connect error: Connection refused (os error 111)";
-        assert_eq!(innermost(chain), "connection refused");
-        assert_eq!(innermost("timed out"), "timed out");
-        assert_eq!(innermost(""), "");
-    }
 
     #[test]
     fn the_default_client_id_is_acceptable_and_stays_the_same() {

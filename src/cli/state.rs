@@ -15,7 +15,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 use super::{
-    exit::{Exit, Stop},
+    exit::{Exit, Stop, plain},
     output::{Mark, Output},
 };
 use crate::types::{Cursor, Timestamp};
@@ -84,7 +84,8 @@ pub(super) struct State {
 impl State {
     /// Opens or creates the file, and keeps others from using it for as long as it is open.
     pub(super) fn open(name: &Path, key: Key) -> Result<Self, Stop> {
-        let failed = |error: io::Error| Stop::failure(format!("cannot open state file {}: {error}", name.display()));
+        let failed =
+            |error: io::Error| Stop::failure(format!("cannot open state file {}: {}", name.display(), plain(&error)));
         if let Some(directory) = name.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             fs::create_dir_all(directory).map_err(failed)?;
         }
@@ -162,7 +163,7 @@ impl State {
     }
 
     fn failed(&self, error: &io::Error) -> Stop {
-        Stop::failure(format!("cannot use state file {}: {error}", self.name.display()))
+        Stop::failure(format!("cannot use state file {}: {}", self.name.display(), plain(error)))
     }
 }
 

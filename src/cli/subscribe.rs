@@ -26,21 +26,25 @@ const BATCH_ITEMS: usize = 512;
 /// The end of `bowline sub --help`.
 const EXAMPLES: &str = "\
 Examples:
-  bowline sub prices                            follow what is published from now on
-  bowline sub prices --from last:20             the newest 20 events, then follow
-  bowline sub prices --from since:10m --json    with cursor, key and time, one JSON object a line
-  bowline sub prices --from earliest --no-follow > prices.csv     what is kept, then end
-  bowline sub prices --session desk >> prices.csv     go on where the last run was, however it ended
+  bowline sub prices                          what is published from now on
+  bowline sub prices --from last:20           the newest 20 events, then follow
+  bowline sub prices --from since:10m --json  with cursor, key and time
+  bowline sub prices --from earliest --no-follow > prices.csv
+  bowline sub prices --session desk >> prices.csv
+      and however it ended, the same again: goes on where it was
 
 Sessions:
-  With --session the place is kept in a state file after every batch of lines. Run again, the command goes on there;
-  --from is for the first run. Killed at any moment, even by SIGKILL, it prints each line exactly once over all its
-  runs if the output is a file. Into a pipe, a kill in the microseconds between a write and its record can print the
-  lines of that write (at most 4 KiB) twice; with --json their cursors tell.
+  With --session the place is kept in a state file after every batch of lines.
+  Run again, the command goes on there; --from is for the first run. Killed at
+  any moment, even by SIGKILL, it prints each line exactly once over all its
+  runs if the output is a file. Into a pipe, a kill in the microseconds between
+  a write and its record can print the lines of that write (at most 4 KiB)
+  twice; with --json their cursors tell.
 
 Losses:
-  What the server no longer has is announced: on stderr, or with --json as {\"gap\": …} in its place in the output.
-  With --json, {\"opened\": …} says how the session was attached, at the start and after every reconnect.";
+  What the server no longer has is announced: on stderr, or with --json as
+  {\"gap\": …} in its place in the output. With --json, {\"opened\": …} says how
+  the session was attached, at the start and after every reconnect.";
 
 /// Read a topic: print its events, one a line, and follow it.
 ///
@@ -50,8 +54,8 @@ Losses:
 pub(super) struct Args {
     /// The topic, such as prices or chat.room-7.
     topic: String,
-    /// Where to begin: live, earliest, last:N, since:DURATION or EPOCH:OFFSET (after that event; --json and --cursor
-    /// print them).
+    /// Where to begin: live, earliest, last:N, since:DURATION or EPOCH:OFFSET, which is after that event; --json and
+    /// --cursor print them.
     #[arg(long, value_name = "WHERE", default_value = "live")]
     from: From,
     /// Give the session a name and remember its place: the same command goes on where it was.

@@ -119,7 +119,7 @@ impl Tally {
         let stored = self.lines();
         let unknown = match self.unanswered.len() {
             0 => String::new(),
-            count => format!(" ({count} unanswered)"),
+            count => format!("; {count} unanswered lines may be stored or not"),
         };
         let separator = if sentence.is_empty() { "" } else { "; " };
         format!("{sentence}{separator}{stored} of the {read} lines read are stored{unknown}")
@@ -146,6 +146,9 @@ mod tests {
         tally.stored(&published(false));
         assert_eq!((tally.lines(), tally.bytes()), (3, 4 + 2 + 3));
         assert_eq!(tally.failed(), 4, "the first line that is not stored");
-        assert_eq!(tally.epitaph("no", 9), "no; 3 of the 9 lines read are stored (1 unanswered)");
+        assert_eq!(
+            tally.epitaph("no", 9),
+            "no; 3 of the 9 lines read are stored; 1 unanswered lines may be stored or not"
+        );
     }
 }

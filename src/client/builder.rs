@@ -1,8 +1,8 @@
 //! How a client is set up, and its first connection.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use super::{Backoff, Client, Error, ErrorKind, Status, shared::Attention, wire, worker};
@@ -127,13 +127,13 @@ impl Builder {
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
         let (status, watched) = watch::channel(Status::Connecting);
         let attention = Attention::new();
-        worker::spawn(self, queue, std::sync::Arc::clone(&attention), status);
-        let client = Client { commands, attention, status: watched.clone() };
-        let mut status = watched;
-        let reached = status.wait_for(|status| matches!(status, Status::Connected(_) | Status::Closed(_))).await;
-        match reached.as_deref() {
-            Ok(Status::Closed(_)) | Err(_) => Err(client.ended()),
-            Ok(_) => Ok(client),
+        // Not by the status: a connection that is lost again at once would be missed there.
+        let (first, welcomed) = oneshot::channel();
+        worker::spawn(self, queue, Arc::clone(&attention), status, first);
+        let client = Client { commands, attention, status: watched };
+        match welcomed.await {
+            Ok(()) => Ok(client),
+            Err(_) => Err(client.ended()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The chain: proof that nothing was lost or doubled, kept by the client itself. No I/O.
 
-use super::{ChainBreak, Cursor, Timestamp};
+use super::{ChainBreak, Cursor, Gap, GapReason, Timestamp};
 use crate::proto::v1;
 
 /// The position up to which a session has received everything, or was told what it will not receive.
@@ -53,13 +53,15 @@ impl Chain {
         Ok(before)
     }
 
-    /// Events that will not come. Never moves back inside an epoch.
-    pub(super) fn gap(&mut self, from: Cursor, to: Cursor) -> Result<(), ChainBreak> {
+    /// Events that will not come. Moves back inside an epoch only where the log has diverged: what the client has seen
+    /// is then not what the log holds, and the log may well be shorter.
+    pub(super) fn gap(&mut self, gap: &Gap) -> Result<(), ChainBreak> {
+        let Gap { from, to, reason, .. } = *gap;
         let expected = self.cursor.unwrap_or_default();
         if self.cursor.is_none() || !same_place(expected, from) {
             return Err(ChainBreak { expected, found: from });
         }
-        if to.epoch == from.epoch && to.offset < from.offset {
+        if to.epoch == from.epoch && to.offset < from.offset && reason != GapReason::Diverged {
             return Err(ChainBreak { expected, found: to });
         }
         self.cursor = Some(to);
@@ -91,6 +93,10 @@ mod tests {
         offsets.iter().map(|offset| v1::Event { offset: *offset, ..v1::Event::default() }).collect()
     }
 
+    fn gap(from: Cursor, to: Cursor) -> Gap {
+        Gap { from, to, reason: GapReason::Retention, count: 0, possible: false }
+    }
+
     fn chain(epoch: u64, offset: u64) -> Chain {
         Chain::new(Some(at(epoch, offset)))
     }
@@ -117,7 +123,7 @@ mod tests {
     #[test]
     fn nothing_can_be_delivered_before_the_open() {
         assert!(Chain::default().deliver(0, &events(&[1])).is_err());
-        assert!(Chain::default().gap(at(0, 0), at(7, 1)).is_err());
+        assert!(Chain::default().gap(&gap(at(0, 0), at(7, 1))).is_err());
     }
 
     #[test]
@@ -131,10 +137,18 @@ mod tests {
     #[test]
     fn a_gap_begins_at_the_cursor_and_may_change_the_epoch() {
         let mut chain = chain(7, 10);
-        assert!(chain.gap(at(7, 9), at(7, 20)).is_err());
-        assert!(chain.gap(at(7, 10), at(7, 9)).is_err());
-        chain.gap(at(7, 10), at(8, 3)).unwrap();
+        assert!(chain.gap(&gap(at(7, 9), at(7, 20))).is_err());
+        assert!(chain.gap(&gap(at(7, 10), at(7, 9))).is_err());
+        chain.gap(&gap(at(7, 10), at(8, 3))).unwrap();
         assert_eq!(chain.cursor(), Some(at(8, 3)));
+    }
+
+    #[test]
+    fn only_a_log_that_has_diverged_may_be_shorter_than_what_was_seen() {
+        let mut chain = chain(7, 10);
+        let shorter = Gap { reason: GapReason::Diverged, ..gap(at(7, 10), at(7, 4)) };
+        chain.gap(&shorter).unwrap();
+        assert_eq!(chain.cursor(), Some(at(7, 4)));
     }
 
     #[test]

@@ -12,6 +12,11 @@ use super::{
 /// Answers one command.
 pub(super) type Done<T = ()> = oneshot::Sender<Result<T, Error>>;
 
+/// Gives the answer to whoever waits for it; one who no longer does has dropped the future, and that is fine.
+pub(super) fn answer<T>(done: Done<T>, result: Result<T, Error>) {
+    done.send(result).ok();
+}
+
 /// One request of a handle.
 #[derive(Debug)]
 pub(super) enum Command {

@@ -80,7 +80,7 @@ type Call = (Channel, Streaming<StreamDataResponse>);
 
 enum Phase {
     Dialling(Dialling),
-    Open(Call),
+    Open(Box<Call>),
     Ended,
 }
 
@@ -131,10 +131,10 @@ impl Link {
         loop {
             let (phase, heard) = match &mut self.phase {
                 Phase::Dialling(dialling) => match dialling.await {
-                    Ok(call) => (Phase::Open(call), None),
+                    Ok(call) => (Phase::Open(Box::new(call)), None),
                     Err(error) => (Phase::Ended, Some(Heard::Ended(Some(error)))),
                 },
-                Phase::Open((_, responses)) => match responses.message().await {
+                Phase::Open(call) => match call.1.message().await {
                     Ok(Some(StreamDataResponse { frame: Some(frame) })) => return self.hear(frame),
                     // A frame of a later version still is a sign of life.
                     Ok(Some(StreamDataResponse { frame: None })) => {

@@ -130,6 +130,11 @@ impl Open {
         Ok(self)
     }
 
+    /// True if nothing is ever delivered: there is no chain then, and no place to resume at.
+    pub(super) fn is_publish_only(&self) -> bool {
+        self.mode == v1::SessionMode::PublishOnly
+    }
+
     /// What stays the same in every open of the session.
     pub(super) fn frame(&self) -> v1::OpenSession {
         v1::OpenSession {

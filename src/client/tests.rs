@@ -68,7 +68,7 @@ async fn connecting_ends_with_the_welcome_and_tells_who_calls() {
         assert_eq!((hello.client_id.as_str(), hello.agent.as_str(), hello.version_max), ("alice", "test/1", 1));
         call.welcome().await;
     });
-    assert!(client.is_ok());
+    assert!(client.is_ok(), "although the connection was lost at once");
 }
 
 #[tokio::test]
@@ -154,6 +154,23 @@ async fn a_new_process_numbers_on_from_what_the_server_knows() {
     let (session, _) = open(&client, &mut call, prices(), 41).await;
     let _receipts = publish(&session, &["a"]).await;
     assert_eq!(call.publishes().await.1.seq, 42);
+}
+
+#[tokio::test]
+async fn a_session_that_only_publishes_has_no_place_to_resume_at() {
+    let mut script = Script::new().await;
+    let (client, mut call) = script.connected().await;
+    let (session, _) = open(&client, &mut call, prices().publish_only(), 0).await;
+    call.end(Status::unavailable("gone")).await;
+    let mut call = script.welcomed().await;
+    let again = call.opens().await;
+    assert!(matches!(again.start.unwrap().position, Some(Position::Live(_))));
+    // The topic has grown meanwhile; that breaks no chain.
+    call.opened(&again, 99, 0).await;
+    let receipt = session.publish(text("a")).await.unwrap();
+    let (request, _) = call.publishes().await;
+    call.reply(request, 100).await;
+    assert!(receipt.await.is_ok());
 }
 
 #[tokio::test]

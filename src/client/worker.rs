@@ -9,11 +9,12 @@
 mod conversation;
 mod frame;
 mod handle;
+mod links;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -21,7 +22,7 @@ use super::{
     Builder, Error, ErrorKind, Status,
     backoff::Retry,
     command::Command,
-    link::{Awaited, Heard, Link},
+    link::{Heard, Link},
     shared::{Attention, SessionKey},
 };
 use crate::proto::v1;
@@ -39,6 +40,7 @@ pub(super) fn spawn(
     commands: mpsc::Receiver<Command>,
     attention: Arc<Attention>,
     status: watch::Sender<Status>,
+    first: oneshot::Sender<()>,
 ) {
     let now = Instant::now();
     let worker = Worker {
@@ -55,7 +57,7 @@ pub(super) fn spawn(
         limits: v1::Limits::default(),
         redial_at: Some(now),
         down_since: Some(now),
-        welcomed: false,
+        first: Some(first),
         sweep_at: None,
         closing: None,
         end: None,
@@ -82,8 +84,8 @@ struct Worker {
     redial_at: Option<Instant>,
     /// Since when there has been no welcomed link.
     down_since: Option<Instant>,
-    /// True once there was one.
-    welcomed: bool,
+    /// Told of the first Welcome; until then a lost connection is one that could not be made.
+    first: Option<oneshot::Sender<()>>,
     /// When a session wants to be looked at by the clock; may be too early, never too late.
     sweep_at: Option<Instant>,
     /// Set when the application has let go: when to end at the latest.
@@ -191,131 +193,6 @@ impl Worker {
         GO_ON
     }
 
-    // --- links
-
-    fn link(&mut self, role: Role) -> &mut Option<Link> {
-        match role {
-            Role::Active => &mut self.active,
-            Role::Successor => &mut self.successor,
-            Role::Retiring => &mut self.retiring,
-        }
-    }
-
-    fn dial(&mut self, now: Instant) -> Link {
-        self.links += 1;
-        Link::dial(self.links, &self.settings, now)
-    }
-
-    /// Connects, and opens every session in the same breath, without waiting for Welcome.
-    fn dial_active(&mut self, now: Instant) {
-        self.redial_at = None;
-        self.active = Some(self.dial(now));
-        self.status.send_replace(Status::Connecting);
-        self.attach_all();
-    }
-
-    /// Dials beside the active link once it is time to leave that.
-    fn dial_successor(&mut self, now: Instant) {
-        if let Some(active) = &mut self.active
-            && active.leave_at.is_some_and(|at| now >= at)
-        {
-            active.leave_at = None;
-            tracing::debug!("dialling the server's successor");
-            self.successor = Some(self.dial(now));
-        }
-    }
-
-    /// Begins to move to another link after `wait`, if it has not begun already.
-    fn move_after(&mut self, wait: Duration, now: Instant) {
-        if let (Some(active), None) = (&mut self.active, &self.successor) {
-            active.leave_at.get_or_insert(now + wait);
-        }
-    }
-
-    /// The successor is welcomed: the sessions go over to it, and the one before is read to its end.
-    fn promote(&mut self, now: Instant) {
-        self.unlink(Role::Retiring, now);
-        self.retiring = self.active.take();
-        self.active = self.successor.take();
-        for conversation in self.conversations.values_mut() {
-            if !conversation.is_leaving() {
-                conversation.adrift();
-            }
-        }
-        self.attach_all();
-    }
-
-    /// Opens on the active link what has no home and is not waiting for its time.
-    fn attach_all(&mut self) {
-        let Some(link) = &mut self.active else { return };
-        for conversation in self.conversations.values_mut().filter(|conversation| conversation.is_adrift()) {
-            conversation.attach(link);
-        }
-    }
-
-    /// Half-closes the link we moved from, once every session has arrived.
-    fn settle(&mut self, now: Instant) {
-        if let Some(retiring) = &mut self.retiring
-            && !self.conversations.values().any(|c| c.is_attaching() || c.lives_on(retiring.id))
-        {
-            retiring.half_close(now);
-        }
-    }
-
-    /// A link is gone, with why if it did not end well.
-    fn link_ended(&mut self, role: Role, error: Option<Error>, now: Instant) -> Flow {
-        let held_since = self.unlink(role, now);
-        let error = error.unwrap_or_else(|| Error::new(ErrorKind::Connect, "the server ended the call"));
-        tracing::debug!(?role, %error, "connection ended");
-        match role {
-            Role::Retiring => {}
-            Role::Successor => {
-                let wait = self.retry.next(error.retry_after());
-                self.move_after(wait, now);
-            }
-            Role::Active => return self.active_ended(error, held_since, now),
-        }
-        GO_ON
-    }
-
-    /// Lets go of a link and of all that hangs on it. Returns since when it was welcomed.
-    fn unlink(&mut self, role: Role, now: Instant) -> Option<Instant> {
-        let link = self.link(role).take()?;
-        let detached = |(key, c): (&SessionKey, &mut Conversation)| (c.lives_on(link.id) && c.detach()).then_some(*key);
-        let ended: Vec<_> = self.conversations.iter_mut().filter_map(detached).collect();
-        for key in ended {
-            self.end_conversation(key, None, now);
-        }
-        let held_since = link.welcome.is_some().then_some(link.since);
-        release(link);
-        held_since
-    }
-
-    fn active_ended(&mut self, error: Error, held_since: Option<Instant>, now: Instant) -> Flow {
-        if let Some(since) = held_since {
-            self.retry.held(since, now);
-            self.down_since = Some(now);
-        }
-        if self.closing.is_some() && self.conversations.is_empty() {
-            return Flow::Break(None);
-        }
-        if self.successor.is_some() {
-            self.active = self.successor.take();
-            self.status.send_replace(Status::Connecting);
-            self.attach_all();
-            return GO_ON;
-        }
-        let patient = self.welcomed || self.settings.wait_for_server;
-        if !patient || !error.is_retryable() {
-            return Flow::Break(Some(error));
-        }
-        let retry_in = self.retry.next(error.retry_after());
-        tracing::info!(%error, ?retry_in, "connection lost");
-        self.redial_at = Some(now + retry_in);
-        self.status.send_replace(Status::Waiting { error, retry_in });
-        GO_ON
-    }
-
     // --- sessions
 
     /// The session and the link it would use.
@@ -399,15 +276,5 @@ async fn next(link: &mut Option<Link>) -> Heard {
     match link {
         Some(link) => link.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Answers who waits for a Reply that will not come. A pause is in force all the same: sessions that are paused are
-/// attached without credit.
-fn release(link: Link) {
-    for awaited in link.awaited.into_values() {
-        if let Awaited::Handle(done) = awaited {
-            drop(done.send(Ok(())));
-        }
     }
 }

@@ -1,27 +1,25 @@
 //! A session as the worker keeps it: its place in the chain, its credit, its unanswered publishes, its home.
 
+mod heard;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     client::{
-        Backoff, ChainBreak, Error, ErrorKind, Item, NewEvent, Open, Published, Received, Refusal, Start,
+        Backoff, Error, ErrorKind, Item, NewEvent, Open, Published, Refusal, Start,
         backoff::Retry,
         chain::Chain,
-        command::Done,
+        command::{Done, answer},
         link::{Awaited, Link},
-        outstanding::{Answer, Outcome, Outstanding},
+        outstanding::{Outcome, Outstanding},
         shared::{SessionKey, Shared},
         window::Window,
         wire,
     },
     proto::v1::{self, stream_data_request::Frame},
-    types::Cursor,
 };
-
-/// Wait before a publish is sent again, where the server advised a retry and named no time.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Who is told of a publish's end. Frees the publisher's permit when dropped.
 #[derive(Debug)]
@@ -129,7 +127,11 @@ impl Conversation {
         let alias = link.alias(self.shared.key());
         self.window.take(self.shared.wishes().taken);
         let credit = self.window.attach(self.paused);
-        let start = self.chain.cursor().map_or(self.open.start, Start::After);
+        let start = match self.chain.cursor() {
+            Some(_) if self.open.is_publish_only() => Start::Live,
+            Some(cursor) => Start::After(cursor),
+            None => self.open.start,
+        };
         link.push(Frame::OpenSession(Box::new(v1::OpenSession {
             session: alias,
             start: Some(wire::start(start)),
@@ -148,115 +150,6 @@ impl Conversation {
     pub(super) fn detach(&mut self) -> bool {
         self.home = None;
         self.closing.as_ref().is_some_and(|closing| closing.sent || self.outstanding.is_empty())
-    }
-
-    // --- what the server says
-
-    /// The server has opened it.
-    pub(super) fn opened(&mut self, frame: &v1::SessionOpened, link: &mut Link, now: Instant) {
-        let opened = wire::opened(frame);
-        if let Err(broken) = self.chain.opened(opened.start) {
-            return self.broken(broken, link, now);
-        }
-        if let Some(home) = &mut self.home {
-            home.opened = true;
-        }
-        self.attach = opened.attach;
-        self.opened_at = Some(now);
-        self.outstanding.attached(opened.published_seq);
-        self.put([Item::Opened(opened)]);
-        self.acked = None;
-        self.tend(link, now);
-        if let Some(done) = self.opening.take()
-            && done.send(Ok(())).is_err()
-        {
-            self.close(false, None);
-        }
-        self.pump(link, now);
-    }
-
-    pub(super) fn deliver(&mut self, frame: v1::Delivery, link: &mut Link, now: Instant) {
-        let v1::Delivery { prev, skipped, snapshot, mut events, .. } = frame;
-        let admitted = self.window.admits(events.iter().map(|event| event.payload.len() as u64));
-        let overrun = events.get(admitted).map(|event| event.offset);
-        events.truncate(admitted);
-        let before = match self.chain.deliver(prev, &events) {
-            Ok(before) => before,
-            Err(broken) => return self.broken(broken, link, now),
-        };
-        let ends_snapshot = snapshot && events.is_empty() && overrun.is_none();
-        let mut last = before;
-        let mut skipped = skipped;
-        let window = &mut self.window;
-        let items = events.into_iter().map(|event| {
-            window.receive(event.payload.len() as u64);
-            let prev = last.offset;
-            last = Cursor { offset: event.offset, time: crate::types::Timestamp(event.time_us), ..before };
-            let skipped = std::mem::take(&mut skipped);
-            Item::Event(Received { cursor: last, prev, skipped, snapshot, event })
-        });
-        let end = ends_snapshot.then_some(Item::SnapshotEnd);
-        if let Some(cursor) = self.chain.cursor() {
-            self.shared.put(cursor, items.chain(end));
-        }
-        if let Some(offset) = overrun {
-            tracing::error!(session = self.shared.key(), offset, "server sent more than it had credit for");
-            let expected = self.chain.cursor().unwrap_or_default();
-            self.broken(ChainBreak { expected, found: Cursor { offset, ..expected } }, link, now);
-        }
-    }
-
-    pub(super) fn gap(&mut self, frame: &v1::Gap, link: &mut Link, now: Instant) {
-        let gap = wire::gap(frame);
-        match self.chain.gap(gap.from, gap.to) {
-            Ok(()) => self.put([Item::Gap(gap)]),
-            Err(broken) => self.broken(broken, link, now),
-        }
-    }
-
-    pub(super) fn mark(&mut self, mark: v1::Mark) {
-        self.chain.mark(mark.offset, crate::types::Timestamp(mark.time_us));
-        self.put([]);
-    }
-
-    /// The server does not follow our cursor: leave this attach, and open anew at the cursor, not too eagerly.
-    fn broken(&mut self, broken: ChainBreak, link: &mut Link, now: Instant) {
-        let ChainBreak { expected, found } = broken;
-        tracing::error!(session = self.shared.key(), %expected, %found, "server broke the chain of a session");
-        self.put([Item::Broken(broken)]);
-        if let Some(home) = self.home.take() {
-            link.aliases.remove(&home.alias);
-            link.push(Frame::CloseSession(v1::CloseSession { session: home.alias, keep: true }));
-        }
-        self.reopen_later(None, now);
-    }
-
-    /// The server ended this attach and advises to open it again.
-    pub(super) fn reopen_later(&mut self, advised: Option<Duration>, now: Instant) {
-        self.adrift();
-        if let Some(opened_at) = self.opened_at.take() {
-            self.retry.held(opened_at, now);
-        }
-        self.reopen_at = Some(now + self.retry.next(advised));
-    }
-
-    /// The server ended this attach, and another connection is to be opened: it waits for that.
-    pub(super) fn adrift(&mut self) {
-        self.home = None;
-        if let Some(closing) = &mut self.closing {
-            closing.sent = false;
-        }
-    }
-
-    /// True before the first open.
-    pub(super) fn is_new(&self) -> bool {
-        self.opening.is_some()
-    }
-
-    /// A publish was answered. `stale` if not by the connection where the session now lives.
-    pub(super) fn answered(&mut self, request_id: u64, answer: Answer, stale: bool, now: Instant) {
-        let outcome = self.outstanding.answer(request_id, answer, stale, now, RETRY_PAUSE);
-        outcome.into_iter().for_each(complete);
     }
 
     // --- what the application wants
@@ -282,7 +175,7 @@ impl Conversation {
                 let id = link.request_id();
                 link.ask(id, flow(frame), Awaited::Handle(done));
             }
-            _ => drop(done.send(Ok(()))),
+            _ => answer(done, Ok(())),
         }
     }
 
@@ -355,10 +248,10 @@ impl Conversation {
     pub(super) fn end(mut self, error: Option<Error>) {
         let unsent = error.clone().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the session is closed"));
         if let Some(done) = self.opening.take() {
-            drop(done.send(Err(unsent.clone())));
+            answer(done, Err(unsent.clone()));
         }
         for done in self.closing.take().unwrap_or_default().done {
-            drop(done.send(error.clone().map_or(Ok(()), Err)));
+            answer(done, error.clone().map_or(Ok(()), Err));
         }
         self.outstanding.end(&unsent).into_iter().for_each(complete);
         self.shared.finish(error);
@@ -380,11 +273,10 @@ fn max_inflight(link: &Link) -> usize {
     told.map_or(1, |limits| limits.max_inflight_publishes.max(1) as usize)
 }
 
-/// Whoever no longer waits for the answer does not get it.
 fn complete((ticket, result): Outcome<Ticket>) {
     let Ticket { done, permit } = ticket;
     drop(permit);
-    drop(done.send(result));
+    answer(done, result);
 }
 
 fn too_large(size: usize, limit: usize) -> Error {

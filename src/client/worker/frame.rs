@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Conversation, Link, Role, Worker};
 use crate::{
-    client::{Error, ErrorKind, Status, link::Awaited, outstanding::Answer, wire},
+    client::{Error, ErrorKind, Status, command::answer, link::Awaited, outstanding::Answer, wire},
     error::Advice,
     proto::v1::{self, stream_data_response::Frame},
 };
@@ -58,9 +58,12 @@ impl Worker {
         }
         tracing::debug!(connection = welcome.connection_id, node = welcome.node, "connected");
         self.limits = welcome.limits.unwrap_or_default();
-        self.welcomed = true;
         self.down_since = None;
         self.status.send_replace(Status::Connected(Arc::clone(&welcome)));
+        if let Some(first) = self.first.take() {
+            // Whoever no longer waits has also dropped the client, which is noticed elsewhere.
+            first.send(()).ok();
+        }
         if role == Role::Successor {
             self.promote(now);
             self.settle(now);
@@ -74,19 +77,19 @@ impl Worker {
         let failure = reply.failure.take().map(wire::refusal);
         match awaited {
             Awaited::Handle(done) => {
-                let answer = failure.map_or(Ok(()), |refusal| Err(Error::refused(ErrorKind::Refused, refusal)));
-                drop(done.send(answer));
+                let answered = failure.map_or(Ok(()), |refusal| Err(Error::refused(ErrorKind::Refused, refusal)));
+                answer(done, answered);
             }
             Awaited::Publish(key) => {
                 let Some(conversation) = self.conversations.get_mut(&key) else { return };
                 let stale = !conversation.is_open_on(id);
                 let reconnect = failure.as_ref().filter(|refusal| refusal.advice == Advice::Reconnect && !stale);
                 let wait = reconnect.map(|refusal| refusal.retry_after);
-                let answer = match failure {
+                let verdict = match failure {
                     None => Answer::Stored(wire::published(&reply)),
                     Some(refusal) => Answer::Refused(refusal, reply.through_seq),
                 };
-                conversation.answered(reply.request_id, answer, stale, now);
+                conversation.answered(reply.request_id, verdict, stale, now);
                 if let Some((conversation, Some(link))) = self.seat(key) {
                     conversation.pump(link, now);
                 }

@@ -8,7 +8,7 @@ use super::{Conversation, LINGER, Worker, conversation::Ticket};
 use crate::{
     client::{
         Error, ErrorKind, NewEvent,
-        command::{Command, Done},
+        command::{Command, Done, answer},
         link::Awaited,
         shared::SessionKey,
     },
@@ -31,7 +31,7 @@ impl Worker {
             }
             Some(Command::Pause { session, paused, done }) => match self.seat(session) {
                 Some((conversation, link)) => conversation.pause(paused, done, link),
-                None => drop(done.send(Err(closed()))),
+                None => answer(done, Err(closed())),
             },
             Some(Command::Close { session, keep, done }) => self.close(session, keep, Some(done), now),
             Some(Command::Authenticate { token, done }) => self.authenticate(token, done),
@@ -50,7 +50,7 @@ impl Worker {
                 }
                 self.reschedule(key);
             }
-            None => drop(ticket.done.send(Err(closed()))),
+            None => answer(ticket.done, Err(closed())),
         }
     }
 
@@ -78,7 +78,7 @@ impl Worker {
     fn close(&mut self, key: SessionKey, keep: bool, done: Option<Done>, now: Instant) {
         let Some((conversation, link)) = self.seat(key) else {
             if let Some(done) = done {
-                drop(done.send(Ok(())));
+                answer(done, Ok(()));
             }
             return;
         };
@@ -98,7 +98,7 @@ impl Worker {
                 let id = link.request_id();
                 link.ask(id, Frame::Authenticate(v1::Authenticate { token }), Awaited::Handle(done));
             }
-            None => drop(done.send(Ok(()))),
+            None => answer(done, Ok(())),
         }
     }
 

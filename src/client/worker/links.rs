@@ -1,0 +1,148 @@
+//! How links come and go: dialled, moved to, moved from, lost.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Conversation, Flow, GO_ON, Role, Worker};
+use crate::client::{
+    Error, ErrorKind, Status,
+    command::answer,
+    link::{Awaited, Link},
+    shared::SessionKey,
+};
+
+impl Worker {
+    pub(super) fn link(&mut self, role: Role) -> &mut Option<Link> {
+        match role {
+            Role::Active => &mut self.active,
+            Role::Successor => &mut self.successor,
+            Role::Retiring => &mut self.retiring,
+        }
+    }
+
+    pub(super) fn dial(&mut self, now: Instant) -> Link {
+        self.links += 1;
+        Link::dial(self.links, &self.settings, now)
+    }
+
+    /// Connects, and opens every session in the same breath, without waiting for Welcome.
+    pub(super) fn dial_active(&mut self, now: Instant) {
+        self.redial_at = None;
+        self.active = Some(self.dial(now));
+        self.status.send_replace(Status::Connecting);
+        self.attach_all();
+    }
+
+    /// Dials beside the active link once it is time to leave that.
+    pub(super) fn dial_successor(&mut self, now: Instant) {
+        if let Some(active) = &mut self.active
+            && active.leave_at.is_some_and(|at| now >= at)
+        {
+            active.leave_at = None;
+            tracing::debug!("dialling the server's successor");
+            self.successor = Some(self.dial(now));
+        }
+    }
+
+    /// Begins to move to another link after `wait`, if it has not begun already.
+    pub(super) fn move_after(&mut self, wait: Duration, now: Instant) {
+        if let (Some(active), None) = (&mut self.active, &self.successor) {
+            active.leave_at.get_or_insert(now + wait);
+        }
+    }
+
+    /// The successor is welcomed: the sessions go over to it, and the one before is read to its end.
+    pub(super) fn promote(&mut self, now: Instant) {
+        self.unlink(Role::Retiring, now);
+        self.retiring = self.active.take();
+        self.active = self.successor.take();
+        for conversation in self.conversations.values_mut() {
+            if !conversation.is_leaving() {
+                conversation.adrift();
+            }
+        }
+        self.attach_all();
+    }
+
+    /// Opens on the active link what has no home and is not waiting for its time.
+    pub(super) fn attach_all(&mut self) {
+        let Some(link) = &mut self.active else { return };
+        for conversation in self.conversations.values_mut().filter(|conversation| conversation.is_adrift()) {
+            conversation.attach(link);
+        }
+    }
+
+    /// Half-closes the link we moved from, once every session has arrived.
+    pub(super) fn settle(&mut self, now: Instant) {
+        if let Some(retiring) = &mut self.retiring
+            && !self.conversations.values().any(|c| c.is_attaching() || c.lives_on(retiring.id))
+        {
+            retiring.half_close(now);
+        }
+    }
+
+    /// A link is gone, with why if it did not end well.
+    pub(super) fn link_ended(&mut self, role: Role, error: Option<Error>, now: Instant) -> Flow {
+        let held_since = self.unlink(role, now);
+        let error = error.unwrap_or_else(|| Error::new(ErrorKind::Connect, "the server ended the call"));
+        tracing::debug!(?role, %error, "connection ended");
+        match role {
+            Role::Retiring => {}
+            Role::Successor => {
+                let wait = self.retry.next(error.retry_after());
+                self.move_after(wait, now);
+            }
+            Role::Active => return self.active_ended(error, held_since, now),
+        }
+        GO_ON
+    }
+
+    /// Lets go of a link and of all that hangs on it. Returns since when it was welcomed.
+    pub(super) fn unlink(&mut self, role: Role, now: Instant) -> Option<Instant> {
+        let link = self.link(role).take()?;
+        let detached = |(key, c): (&SessionKey, &mut Conversation)| (c.lives_on(link.id) && c.detach()).then_some(*key);
+        let ended: Vec<_> = self.conversations.iter_mut().filter_map(detached).collect();
+        for key in ended {
+            self.end_conversation(key, None, now);
+        }
+        let held_since = link.welcome.is_some().then_some(link.since);
+        release(link);
+        held_since
+    }
+
+    pub(super) fn active_ended(&mut self, error: Error, held_since: Option<Instant>, now: Instant) -> Flow {
+        if let Some(since) = held_since {
+            self.retry.held(since, now);
+            self.down_since = Some(now);
+        }
+        if self.closing.is_some() && self.conversations.is_empty() {
+            return Flow::Break(None);
+        }
+        if self.successor.is_some() {
+            self.active = self.successor.take();
+            self.status.send_replace(Status::Connecting);
+            self.attach_all();
+            return GO_ON;
+        }
+        let patient = self.first.is_none() || self.settings.wait_for_server;
+        if !patient || !error.is_retryable() {
+            return Flow::Break(Some(error));
+        }
+        let retry_in = self.retry.next(error.retry_after());
+        tracing::info!(%error, ?retry_in, "connection lost");
+        self.redial_at = Some(now + retry_in);
+        self.status.send_replace(Status::Waiting { error, retry_in });
+        GO_ON
+    }
+}
+
+/// Answers who waits for a Reply that will not come. A pause is in force all the same: sessions that are paused are
+/// attached without credit.
+fn release(link: Link) {
+    for awaited in link.awaited.into_values() {
+        if let Awaited::Handle(done) = awaited {
+            answer(done, Ok(()));
+        }
+    }
+}
