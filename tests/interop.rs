@@ -27,7 +27,7 @@ fn root() -> &'static Path {
 }
 
 fn server() -> Served {
-    Served::start(Path::new(env!("CARGO_BIN_EXE_bowline")), SETTINGS)
+    Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), SETTINGS)
 }
 
 /// A folder of our own under `target/`, empty.

@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
     time::Duration,
@@ -20,21 +19,21 @@ pub struct Served {
 }
 
 impl Served {
-    /// Starts `program` with `serve` and these settings (`BOWLINE__SECTION__KEY`), on free ports of loopback.
+    /// Starts `bowline serve` with these settings (`BOWLINE__SECTION__KEY`), on free ports of loopback. `program` is
+    /// the binary, or a command that ends in it.
     ///
     /// Panics with what the server said, if it does not say in time where it listens.
-    pub fn start(program: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(program);
-        command
+    pub fn bowline(mut program: Command, settings: &[(&str, &str)]) -> Self {
+        program
             .arg("serve")
             .env("BOWLINE__TRANSPORT__LISTEN", "127.0.0.1:0")
             .env("BOWLINE__ADMIN__LISTEN", "127.0.0.1:0");
-        command.env("BOWLINE__TELEMETRY__FORMAT", "json").envs(settings.iter().copied());
-        Self::spawn(&mut command)
+        program.env("BOWLINE__TELEMETRY__FORMAT", "json").envs(settings.iter().copied());
+        Self::spawn(program)
     }
 
     /// Starts any server that prints a line with `listening` and its address on stderr.
-    pub fn spawn(command: &mut Command) -> Self {
+    pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (sender, lines) = mpsc::sync_channel(1024);

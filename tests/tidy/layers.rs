@@ -18,6 +18,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("cli", &["types", "error", "proto", "client"]),
     ("cli::serve", &["types", "error", "proto", "client", "cli", "config", "app", "telemetry", "lifecycle"]),
     ("cli::config", &["types", "error", "proto", "client", "cli", "config", "app", "telemetry"]),
+    // Ctrl-C is the same signal for a client as for the server.
+    ("cli::interrupt", &["lifecycle"]),
     ("main", &["cli", "app", "config", "telemetry", "lifecycle"]),
 ];
 
@@ -47,8 +49,8 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("admin", "service", "the admin port is not a gRPC service"),
 ];
 
-/// Who may name generated types: the conversions, the edges that speak frames, the client.
-const SPEAKS_PROTO: &[&str] = &["proto", "connection", "service", "client"];
+/// Who may name generated types: the conversions, the edges that speak frames, and the programs on the other side.
+const SPEAKS_PROTO: &[&str] = &["proto", "connection", "service", "client", "cli"];
 
 /// Crates that a part of the house must not know, with the part's modules.
 const FOREIGN: &[(&[&str], &[&str])] = &[

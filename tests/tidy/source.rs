@@ -40,6 +40,11 @@ impl Source {
         found
     }
 
+    /// Whether all of it is test: `foo/tests.rs`, and what stands in `foo/tests/`. Tests may use what they like.
+    pub fn is_test(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    }
+
     /// Modules from the crate's root down to this file: `["cli", "serve"]` for `src/cli/serve.rs`; `["main"]` and
     /// `["lib"]` for the two roots.
     pub fn module(&self) -> Vec<&str> {
