@@ -1,1 +1,106 @@
-//! Under construction.
+//! Moves events between replicas and keeps history. One engine so far: [`memory`], for one replica.
+//!
+//! # Contract
+//!
+//! Whatever the engine, it holds to this; the conformance suite in `broker/tests.rs` asks each for it.
+//!
+//! - [`Broker::open`] gives a topic's [`Line`]: this replica's view of its log, and the way to publish to it.
+//! - A publish that returns `Ok` is in the log at that cursor, at the durability it names. Offsets rise strictly, in
+//!   the order in which publishes of one session were made.
+//! - A repeat (same dedupe id, or same session and seq) inside the window is `Ok`, `duplicate`, the first cursor.
+//! - Every event comes back through the log, to its publisher's replica as to any other: whoever reads, reads the log.
+//! - After the log has grown, every [`Listener`] of the topic is told. It may be told more often than the log grew.
+//! - A log that was lost or rewritten has another epoch.
+//!
+//! A broker never sees a connection, a frame or an identity.
+
+pub mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::RwLock;
+
+use crate::{
+    error::Failure,
+    log::{Limits, Log},
+    types::{NewEvent, Published, Topic},
+};
+
+/// Told when a topic's log has grown. Called with no lock held; must not block.
+pub trait Listener: Send + Sync {
+    /// There may be something new.
+    fn grown(&self);
+}
+
+/// The engine in use. An enum, not a trait object: the set is closed and the hot path is short.
+#[derive(Debug)]
+pub enum Broker {
+    /// Everything in this process.
+    Memory(memory::Memory),
+}
+
+impl Broker {
+    /// Opens a topic, creating it if need be; TOPIC_LIMIT if there are too many.
+    pub fn open(&self, topic: &Topic, limits: Limits) -> Result<Line, Failure> {
+        match self {
+            Self::Memory(memory) => memory.open(topic, limits).map(Line),
+        }
+    }
+
+    /// Topics whose name starts with `prefix` and comes after `after`, ordered, at most `limit`.
+    pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<(Topic, Line)> {
+        match self {
+            Self::Memory(memory) => {
+                memory.list(prefix, after, limit).into_iter().map(|(topic, entry)| (topic, Line(entry))).collect()
+            }
+        }
+    }
+
+    /// Trims histories by age and drops topics nobody needs; to be called about once a second.
+    pub fn sweep(&self) {
+        match self {
+            Self::Memory(memory) => memory.sweep(),
+        }
+    }
+
+    /// How many topics are kept.
+    pub fn topic_count(&self) -> usize {
+        match self {
+            Self::Memory(memory) => memory.topic_count(),
+        }
+    }
+}
+
+/// One topic, open on this replica. The topic is kept for as long as a line to it is held.
+#[derive(Clone)]
+pub struct Line(Arc<memory::Entry>);
+
+impl Line {
+    /// A line to a log of its own, which no other line leads to.
+    pub fn private(limits: Limits) -> Self {
+        Self(Arc::new(memory::Entry::new(limits)))
+    }
+
+    /// Stores an event; see the contract. Returns once the outcome is known.
+    pub fn publish(&self, event: NewEvent) -> Result<Published, Failure> {
+        self.0.publish(event)
+    }
+
+    /// The log as this replica sees it. Lock it briefly, never across an await.
+    pub fn log(&self) -> &RwLock<Log> {
+        self.0.log()
+    }
+
+    /// Has `listener` told of growth from now on, in place of whoever was.
+    pub fn listen(&self, listener: Weak<dyn Listener>) {
+        self.0.listen(listener);
+    }
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Line").finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,226 @@
-//! Under construction.
+//! One topic's log: a ring of encoded events with a floor below which history is gone.
+//!
+//! A log knows nothing of who reads it. A reader is an offset; everything it may be told follows from where that
+//! offset lies: below the floor there is a gap, above it there are records, at the head there is nothing yet.
+//!
+//! Invariants: offsets and times rise strictly and never fall; `floor` is the offset before the oldest record kept;
+//! every record after `floor` is kept; nothing is trimmed without `floor` moving over it.
+
+mod dedupe;
+
+use std::{
+    collections::{VecDeque, vec_deque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    error::{Failure, Reason},
+    proto,
+    types::{Cursor, Durability, NewEvent, Published, Timestamp},
+};
+use dedupe::{Dedupes, Verdict};
+
+/// How much a log keeps; whatever is reached first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most events.
+    pub max_events: u64,
+    /// Most encoded bytes.
+    pub max_bytes: u64,
+    /// Longest time; zero keeps them whatever their age.
+    pub max_age: Duration,
+    /// How long a publish is recognised as a repeat.
+    pub dedupe_window: Duration,
+    /// How many of a session's latest publishes can be recognised.
+    pub dedupe_depth: usize,
+}
+
+/// One stored event.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its position.
+    pub offset: u64,
+    /// When it was stored.
+    pub time: Timestamp,
+    /// Length of its payload, bytes: what credit counts.
+    pub payload_len: usize,
+    /// The event as an element of `Delivery.events`; see [`proto::encode_event`].
+    pub encoded: Bytes,
+}
+
+/// Where a cursor lies in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// Inside: what follows it is kept.
+    Kept,
+    /// Below the floor: what followed it is gone, at least in part.
+    Trimmed,
+    /// It belongs to another incarnation of the topic.
+    OtherEpoch,
+    /// The log has another event, or none, where it points.
+    Diverged,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Log {
+    epoch: u64,
+    limits: Limits,
+    records: VecDeque<Record>,
+    bytes: u64,
+    floor: u64,
+    head: (u64, Timestamp),
+    dedupes: Dedupes,
+}
+
+impl Log {
+    /// An empty log with an epoch of its own.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            epoch: fastrand::u64(1..),
+            limits,
+            records: VecDeque::new(),
+            bytes: 0,
+            floor: 0,
+            head: (0, Timestamp(0)),
+            dedupes: Dedupes::new(limits.dedupe_window, limits.dedupe_depth),
+        }
+    }
+
+    /// Stores an event, or recognises it, or says why not: WRONG_LAST (with `actual`), WRONG_SEQ and FORGOTTEN_SEQ
+    /// (with `through_seq`).
+    pub fn append(&mut self, event: NewEvent, now: Timestamp) -> Result<Published, Failure> {
+        match self.dedupes.judge(&event.dedupe)? {
+            Verdict::Repeat((offset, time)) => return Ok(self.published(offset, time, true)),
+            Verdict::New => {}
+        }
+        if let Some(expected) = event.if_last
+            && expected != self.head.0
+        {
+            let actual = self.head.0;
+            let message = format!("the newest offset is {actual}, not {expected}");
+            return Err(Failure::new(Reason::WrongLast, message).with("actual", actual));
+        }
+        let (offset, time) = (self.head.0 + 1, now.max(Timestamp(self.head.1.0 + 1)));
+        self.dedupes.remember(&event.dedupe, (offset, time));
+        let payload_len = event.payload.len();
+        let encoded = proto::encode_event(event, offset, time);
+        self.bytes += encoded.len() as u64;
+        self.records.push_back(Record { offset, time, payload_len, encoded });
+        self.head = (offset, time);
+        self.trim(now);
+        Ok(self.published(offset, time, false))
+    }
+
+    fn published(&self, offset: u64, time: Timestamp, duplicate: bool) -> Published {
+        let cursor = Cursor { epoch: self.epoch, offset, time };
+        Published { cursor, duplicate, durability: Durability::Accepted }
+    }
+
+    /// Drops what is over the limits, and forgets what is past the dedupe window.
+    pub fn trim(&mut self, now: Timestamp) {
+        let oldest_kept = if self.limits.max_age.is_zero() { Timestamp(0) } else { now.minus(self.limits.max_age) };
+        while let Some(oldest) = self.records.front() {
+            let over = self.records.len() as u64 > self.limits.max_events
+                || self.bytes > self.limits.max_bytes
+                || oldest.time < oldest_kept;
+            if !over {
+                break;
+            }
+            self.bytes -= oldest.encoded.len() as u64;
+            self.floor = oldest.offset;
+            self.records.pop_front();
+        }
+        // A burst must not hold its memory for ever.
+        if self.records.capacity() > 64 && self.records.len() * 4 < self.records.capacity() {
+            self.records.shrink_to(self.records.len() * 2);
+        }
+        self.dedupes.expire(now);
+    }
+
+    /// The newest position.
+    pub fn head(&self) -> Cursor {
+        Cursor { epoch: self.epoch, offset: self.head.0, time: self.head.1 }
+    }
+
+    /// The position before the oldest record kept.
+    pub fn floor(&self) -> Cursor {
+        self.at(self.floor)
+    }
+
+    /// The position at `offset`, with its time if its record is kept.
+    pub fn at(&self, offset: u64) -> Cursor {
+        let time = if offset == self.head.0 { self.head.1 } else { self.time_at(offset).unwrap_or_default() };
+        Cursor { epoch: self.epoch, offset, time }
+    }
+
+    fn time_at(&self, offset: u64) -> Option<Timestamp> {
+        let record = self.records.get(self.index_after(offset).checked_sub(1)?)?;
+        (record.offset == offset).then_some(record.time)
+    }
+
+    /// Where `cursor` lies.
+    pub fn position(&self, cursor: Cursor) -> Position {
+        if cursor.epoch != self.epoch {
+            return Position::OtherEpoch;
+        }
+        let time = self.time_at(cursor.offset);
+        let same_event = cursor.time == Timestamp(0) || time.is_none_or(|time| time == cursor.time);
+        match cursor.offset {
+            offset if offset > self.head.0 || !same_event => Position::Diverged,
+            offset if offset < self.floor => Position::Trimmed,
+            _ => Position::Kept,
+        }
+    }
+
+    /// Records after `offset`, oldest first; from the oldest kept if `offset` lies below the floor.
+    pub fn after(&self, offset: u64) -> vec_deque::Iter<'_, Record> {
+        self.records.range(self.index_after(offset)..)
+    }
+
+    /// Index of the first record after `offset`. Offsets are dense here, so the guess is right; a broker with sparse
+    /// offsets falls back to the search.
+    fn index_after(&self, offset: u64) -> usize {
+        let Some(first) = self.records.front() else { return 0 };
+        let guess = usize::try_from((offset + 1).saturating_sub(first.offset)).unwrap_or(usize::MAX);
+        match self.records.get(guess) {
+            Some(record) if record.offset == offset + 1 => guess,
+            _ => self.records.partition_point(|record| record.offset <= offset),
+        }
+    }
+
+    /// The position before the newest `count` records.
+    pub fn before_last(&self, count: u64) -> Cursor {
+        let skip = self.records.len().saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+        match skip.checked_sub(1).and_then(|index| self.records.get(index)) {
+            Some(record) => Cursor { epoch: self.epoch, offset: record.offset, time: record.time },
+            None => self.floor(),
+        }
+    }
+
+    /// The position before the first record stored at or after `time`.
+    pub fn before_time(&self, time: Timestamp) -> Cursor {
+        let index = self.records.partition_point(|record| record.time < time);
+        self.before_last((self.records.len() - index) as u64)
+    }
+
+    /// Highest seq of a session known to be stored; 0 if none is.
+    pub fn published_seq(&self, producer: &crate::types::Producer) -> u64 {
+        self.dedupes.last_seq(producer)
+    }
+
+    /// Records kept and their encoded bytes.
+    pub fn size(&self) -> (u64, u64) {
+        (self.records.len() as u64, self.bytes)
+    }
+
+    /// True if dropping the log would lose nothing but its epoch.
+    pub fn is_vacant(&self) -> bool {
+        self.records.is_empty() && self.dedupes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

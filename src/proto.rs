@@ -1,10 +1,15 @@
 //! Generated code, and the only conversions between the wire and the house's own types.
 
+mod convert;
+mod encode;
+
 /// Package `bowline.v1`, as `build.rs` generated it.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod v1 {
     tonic::include_proto!("bowline.v1");
 }
+
+pub use encode::{delivery_head, encode_event, frame};
 
 /// The descriptor set of `proto/` and what it imports: what reflection serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

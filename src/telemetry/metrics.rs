@@ -1,1 +1,278 @@
-//! Under construction.
+//! Every instrument of the process.
+//!
+//! Names are `bowline_<noun>_<unit>[_total]`, except where a convention of the ecosystem says otherwise (`grpc_server_*`
+//! as go-grpc-middleware, `process_*` as every client library). Labels come from closed sets, so the number of series
+//! does not grow with clients, sessions or topics. What is counted per event or frame is a bare atomic; only rare
+//! things (an end, a refusal, a unary call) look their series up.
+
+mod histogram;
+mod process;
+mod rpc;
+mod runtime;
+mod text;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    registry::Registry,
+};
+
+pub use self::histogram::Histogram;
+use crate::{error::Reason, lifecycle::Phase};
+
+/// Counters by why something ended.
+type ByCause = Family<Cause, Counter>;
+/// Counters by why something was refused or lost.
+type ByReason = Family<Because, Counter>;
+/// Counters by how a session came back.
+type ByRecovery = Family<Recovery, Counter>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Because {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Recovery {
+    recovery: &'static str,
+}
+
+/// One line for each instrument: its documentation is also its help text.
+macro_rules! instruments {
+    ($($(#[doc = $doc:literal])* $vis:vis $field:ident: $type:ty = $name:literal;)*) => {
+        /// Every instrument. One for a process, shared as `Arc<Metrics>`.
+        #[derive(Debug)]
+        pub struct Metrics {
+            $($(#[doc = $doc])* $vis $field: $type,)*
+            rpc: rpc::Instruments,
+            registry: Registry,
+        }
+
+        impl Metrics {
+            fn register(mut registry: Registry) -> Self {
+                $(
+                    let $field = <$type>::default();
+                    registry.register($name, help(concat!($($doc),*)), $field.clone());
+                )*
+                Self { $($field,)* rpc: rpc::Instruments::register(&mut registry), registry }
+            }
+        }
+    };
+}
+
+instruments! {
+    /// Connections (StreamData calls) being served.
+    pub connections_active: Gauge = "bowline_connections_active";
+    /// Connections admitted since the start.
+    pub connections_opened: Counter = "bowline_connections_opened";
+    /// Connections that ended, by cause.
+    connections_closed: ByCause = "bowline_connections_closed";
+    /// Connections refused, by reason.
+    connections_rejected: ByReason = "bowline_connections_rejected";
+    /// Sessions open on a connection.
+    pub sessions_active: Gauge = "bowline_sessions_active";
+    /// Sessions opened or resumed, by how much of what they missed was there.
+    session_opens: ByRecovery = "bowline_session_opens";
+    /// Sessions closed, by reason.
+    sessions_closed: ByReason = "bowline_sessions_closed";
+    /// Gaps announced to sessions, by reason.
+    gaps: ByReason = "bowline_gaps";
+    /// Topics active on this replica.
+    pub topics_active: Gauge = "bowline_topics_active";
+    /// Events stored by publishes that came through this replica.
+    pub events_published: Counter = "bowline_events_published";
+    /// Payload bytes of the events published.
+    pub events_published_bytes: Counter = "bowline_events_published_bytes";
+    /// Events handed to HTTP/2, counted once for each session that got them.
+    pub events_delivered: Counter = "bowline_events_delivered";
+    /// Payload bytes of the events delivered.
+    pub events_delivered_bytes: Counter = "bowline_events_delivered_bytes";
+    /// Publishes refused or failed, by reason.
+    publishes_failed: ByReason = "bowline_publishes_failed";
+    /// Seconds from the acceptance of a publish to the write of its delivery.
+    pub delivery_latency: Histogram = "bowline_delivery_latency_seconds";
+    /// Frames received from clients.
+    pub frames_received: Counter = "bowline_frames_received";
+    /// Bytes of the frames received.
+    pub frames_received_bytes: Counter = "bowline_frames_received_bytes";
+    /// Frames sent to clients.
+    pub frames_sent: Counter = "bowline_frames_sent";
+    /// Bytes of the frames sent.
+    pub frames_sent_bytes: Counter = "bowline_frames_sent_bytes";
+    /// Connections whose receiving half failed, other than by a polite end.
+    pub receive_errors: Counter = "bowline_receive_errors";
+    /// Connections whose sending half failed or made no progress in time.
+    pub send_errors: Counter = "bowline_send_errors";
+    /// Heartbeats not sent because data was waiting.
+    pub heartbeats_missed: Counter = "bowline_heartbeats_missed";
+    /// Probes sent to silent clients.
+    pub probes_sent: Counter = "bowline_probes_sent";
+    /// Sockets with a finished handshake.
+    pub transports_active: Gauge = "bowline_transports_active";
+    /// Sockets accepted since the start.
+    pub transports_opened: Counter = "bowline_transports_opened";
+    /// Sockets closed, by cause.
+    transports_closed: ByCause = "bowline_transports_closed";
+    /// Handshakes that failed, by cause.
+    handshakes_failures: ByCause = "bowline_handshakes_failed";
+    /// Phase of the process: 0 starting, 1 serving, 2 lame duck, 3 draining, 4 stopped.
+    pub drain_state: Gauge = "bowline_drain_state";
+    /// Spans that could not be exported.
+    pub telemetry_dropped: Counter = "bowline_telemetry_dropped";
+}
+
+impl Metrics {
+    /// All at zero. Reports on the tokio runtime it is made on, if it is made on one.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        // Information has its suffix added when it is encoded, as counters have.
+        registry.register("bowline_build", "Version of the running program", build_info());
+        registry.register_collector(Box::new(process::Collector::new()));
+        if let Ok(handle) = tokio::runtime::Handle::try_current() {
+            registry.register_collector(Box::new(runtime::Collector::new(handle)));
+        }
+        Self::register(registry)
+    }
+
+    /// A connection ended. `cause` is a word of a closed set.
+    pub fn connection_closed(&self, cause: &'static str) {
+        self.connections_closed.get_or_create(&Cause { cause }).inc();
+    }
+
+    /// A connection was refused.
+    pub fn rejected(&self, reason: Reason) {
+        self.connections_rejected.get_or_create(&Because { reason: reason.as_str() }).inc();
+    }
+
+    /// A session was opened or resumed: `FRESH`, `FULL` or `PARTIAL`.
+    pub fn session_opened(&self, recovery: &'static str) {
+        self.session_opens.get_or_create(&Recovery { recovery }).inc();
+    }
+
+    /// A session was closed. `reason` is a word of a closed set.
+    pub fn session_closed(&self, reason: &'static str) {
+        self.sessions_closed.get_or_create(&Because { reason }).inc();
+    }
+
+    /// A Gap was announced. `reason` is the name of a `GapReason` of the protocol.
+    pub fn gap(&self, reason: &'static str) {
+        self.gaps.get_or_create(&Because { reason }).inc();
+    }
+
+    /// A publish was refused or failed.
+    pub fn publish_failed(&self, reason: Reason) {
+        self.publishes_failed.get_or_create(&Because { reason: reason.as_str() }).inc();
+    }
+
+    /// A socket was closed. `cause` is a word of a closed set.
+    pub fn transport_closed(&self, cause: &'static str) {
+        self.transports_closed.get_or_create(&Cause { cause }).inc();
+    }
+
+    /// A handshake (TLS, preface) failed. `cause` is a word of a closed set.
+    pub fn handshakes_failed(&self, cause: &'static str) {
+        self.handshakes_failures.get_or_create(&Cause { cause }).inc();
+    }
+
+    /// The process entered `phase`.
+    pub fn phase_entered(&self, phase: Phase) {
+        self.drain_state.set(i64::from(phase as u8));
+    }
+
+    /// Everything, in the OpenMetrics 1.0 text format.
+    pub fn encode_openmetrics(&self) -> String {
+        let mut out = String::with_capacity(16 * 1024);
+        // Writing to a String does not fail, and our own encoders return no other error.
+        if prometheus_client::encoding::text::encode(&mut out, &self.registry).is_err() {
+            tracing::error!("metrics could not be encoded");
+        }
+        out
+    }
+
+    /// Everything, in the Prometheus text format 0.0.4.
+    pub fn encode_text(&self) -> String {
+        text::from_openmetrics(&self.encode_openmetrics())
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn build_info() -> Info<[(&'static str, &'static str); 2]> {
+    let revision = match env!("BOWLINE_GIT_REVISION") {
+        "" => "unknown",
+        revision => revision,
+    };
+    Info::new([("version", env!("CARGO_PKG_VERSION")), ("revision", revision)])
+}
+
+/// A doc comment as a help text: the registry sets the full stop itself.
+fn help(doc: &'static str) -> &'static str {
+    doc.trim().trim_end_matches('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_have_their_suffix_in_every_line_of_the_text_format() {
+        let metrics = Metrics::new();
+        metrics.connections_opened.inc();
+        metrics.connection_closed("client_closed");
+        metrics.rejected(Reason::MaxConnections);
+        let text = metrics.encode_text();
+        assert!(text.contains("# TYPE bowline_connections_opened_total counter\nbowline_connections_opened_total 1\n"));
+        assert!(text.contains("bowline_connections_closed_total{cause=\"client_closed\"} 1\n"), "{text}");
+        assert!(text.contains("bowline_connections_rejected_total{reason=\"MAX_CONNECTIONS\"} 1\n"), "{text}");
+        assert!(text.contains("# TYPE bowline_build_info gauge\nbowline_build_info{version="), "{text}");
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    }
+
+    #[test]
+    fn open_metrics_ends_with_its_end_mark() {
+        let text = Metrics::new().encode_openmetrics();
+        assert!(text.ends_with("# EOF\n"));
+        assert!(text.contains("# TYPE bowline_connections_opened counter\nbowline_connections_opened_total 0\n"));
+        assert!(text.contains("# TYPE bowline_build info\nbowline_build_info{"), "{text}");
+    }
+
+    #[test]
+    fn every_family_has_one_type_and_a_help_text_and_its_samples_belong_to_it() {
+        let metrics = Metrics::new();
+        metrics.rpc_started("unary", "bowline.v1.TopicService", "Publish");
+        metrics.rpc_duration("unary", "bowline.v1.TopicService", "Publish", std::time::Duration::from_millis(3));
+        let text = metrics.encode_text();
+        let mut seen = std::collections::HashSet::new();
+        let (mut helped, mut family) = ("", "");
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, words) = rest.split_once(' ').unwrap();
+                assert!(words.len() > 5 && words.ends_with('.') && !words.ends_with(".."), "{line}");
+                helped = name;
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                family = rest.split_once(' ').unwrap().0;
+                assert_eq!(family, helped);
+                assert!(seen.insert(family), "{family} twice");
+                assert_eq!(family.ends_with("_total"), rest.ends_with(" counter"), "{line}");
+            } else {
+                assert!(line.starts_with(family), "{line} is not of {family}");
+            }
+        }
+        assert!(seen.len() > 30);
+    }
+
+    #[tokio::test]
+    async fn the_runtime_it_is_made_on_is_reported() {
+        let text = Metrics::new().encode_text();
+        assert!(text.contains("\ntokio_workers 1\n"), "{text}");
+    }
+}

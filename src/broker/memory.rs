@@ -1,0 +1,140 @@
+//! The engine of a single replica: logs in this process, lost with it. Durability is ACCEPTED.
+//!
+//! It is also the reference the other engines are held against.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::RwLock;
+
+use super::Listener;
+use crate::{
+    error::{Failure, Reason},
+    log::{Limits, Log},
+    types::{NewEvent, Published, Timestamp, Topic},
+};
+
+/// How many topics the sweep looks at under one lock.
+const SWEEP_CHUNK: usize = 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Memory {
+    // Ordered, so that listing pages without sorting. Touched when a topic is opened, never when it is used.
+    topics: RwLock<BTreeMap<Topic, Arc<Entry>>>,
+    max_topics: usize,
+}
+
+/// One topic's log and who hears of its growth.
+pub struct Entry {
+    log: RwLock<Log>,
+    listener: RwLock<Option<Weak<dyn Listener>>>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl Memory {
+    /// An engine for at most `max_topics` topics.
+    pub fn new(max_topics: usize) -> Self {
+        Self { topics: RwLock::default(), max_topics }
+    }
+
+    pub(super) fn open(&self, topic: &Topic, limits: Limits) -> Result<Arc<Entry>, Failure> {
+        if let Some(entry) = self.topics.read().get(topic) {
+            return Ok(entry.clone());
+        }
+        let mut topics = self.topics.write();
+        if let Some(entry) = topics.get(topic) {
+            return Ok(entry.clone());
+        }
+        if topics.len() >= self.max_topics {
+            let message = format!("the server keeps at most {} topics", self.max_topics);
+            return Err(Failure::new(Reason::TopicLimit, message).retry_after(std::time::Duration::from_secs(1)));
+        }
+        let entry = Arc::new(Entry::new(limits));
+        topics.insert(topic.clone(), entry.clone());
+        Ok(entry)
+    }
+
+    pub(super) fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<(Topic, Arc<Entry>)> {
+        let topics = self.topics.read();
+        // A name that is not valid still has a place in the order; `~~…` style tricks are not needed.
+        let start = Topic::parse(after.max(prefix)).map_or(Bound::Unbounded, Bound::Included);
+        topics
+            .range((start, Bound::Unbounded))
+            .skip_while(|(topic, _)| topic.as_str() < prefix || topic.as_str() <= after)
+            .take_while(|(topic, _)| topic.as_str().starts_with(prefix))
+            .take(limit)
+            .map(|(topic, entry)| (topic.clone(), entry.clone()))
+            .collect()
+    }
+
+    pub(super) fn sweep(&self) {
+        let mut after: Option<Topic> = None;
+        loop {
+            let chunk = self.chunk(after.as_ref());
+            let Some((last, _)) = chunk.last() else { return };
+            after = Some(last.clone());
+            let now = Timestamp::now();
+            for (topic, entry) in chunk {
+                entry.log.write().trim(now);
+                drop(entry);
+                self.drop_if_unneeded(&topic);
+            }
+        }
+    }
+
+    fn chunk(&self, after: Option<&Topic>) -> Vec<(Topic, Arc<Entry>)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let topics = self.topics.read();
+        let rest = topics.range::<Topic, _>((start, Bound::Unbounded));
+        rest.take(SWEEP_CHUNK).map(|(topic, entry)| (topic.clone(), entry.clone())).collect()
+    }
+
+    /// Lines are only ever made under the lock of `topics`, so one that is not there now cannot appear meanwhile.
+    fn drop_if_unneeded(&self, topic: &Topic) {
+        let unneeded = |entry: &Arc<Entry>| Arc::strong_count(entry) == 1 && entry.log.read().is_vacant();
+        if self.topics.read().get(topic).is_some_and(unneeded) {
+            let mut topics = self.topics.write();
+            if topics.get(topic).is_some_and(unneeded) {
+                topics.remove(topic);
+            }
+        }
+    }
+
+    pub(super) fn topic_count(&self) -> usize {
+        self.topics.read().len()
+    }
+}
+
+impl Entry {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { log: RwLock::new(Log::new(limits)), listener: RwLock::default() }
+    }
+
+    pub(super) fn publish(&self, event: NewEvent) -> Result<Published, Failure> {
+        let published = self.log.write().append(event, Timestamp::now())?;
+        if !published.duplicate {
+            let listener = self.listener.read().as_ref().and_then(Weak::upgrade);
+            if let Some(listener) = listener {
+                listener.grown();
+            }
+        }
+        Ok(published)
+    }
+
+    pub(super) fn log(&self) -> &RwLock<Log> {
+        &self.log
+    }
+
+    pub(super) fn listen(&self, listener: Weak<dyn Listener>) {
+        *self.listener.write() = Some(listener);
+    }
+}

@@ -1,0 +1,144 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::types::{ClientId, Dedupe, Producer, SessionId};
+
+const LIMITS: Limits = Limits {
+    max_events: 10,
+    max_bytes: 1 << 20,
+    max_age: Duration::from_secs(60),
+    dedupe_window: Duration::from_secs(180),
+    dedupe_depth: 4,
+};
+
+const SECOND: u64 = 1_000_000;
+
+fn at(second: u64) -> Timestamp {
+    Timestamp(second * SECOND)
+}
+
+fn event(dedupe: Dedupe) -> NewEvent {
+    NewEvent { payload: "hello".into(), dedupe, ..NewEvent::default() }
+}
+
+fn filled(count: u64) -> Log {
+    let mut log = Log::new(LIMITS);
+    for n in 1..=count {
+        log.append(event(Dedupe::None), at(n)).unwrap();
+    }
+    log
+}
+
+fn offsets(log: &Log, after: u64) -> Vec<u64> {
+    log.after(after).map(|record| record.offset).collect()
+}
+
+#[test]
+fn offsets_and_times_rise_even_when_the_clock_does_not() {
+    let mut log = Log::new(LIMITS);
+    let places: Vec<_> = [5, 5, 3].map(|s| log.append(event(Dedupe::None), at(s)).unwrap().cursor).into();
+    assert_eq!(places.iter().map(|c| c.offset).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(places.windows(2).all(|pair| pair[0].time < pair[1].time));
+}
+
+#[test]
+fn history_is_bounded_by_count_by_bytes_and_by_age() {
+    let log = filled(15);
+    assert_eq!((log.floor().offset, log.size().0), (5, 10));
+
+    let mut log = Log::new(Limits { max_bytes: 1, ..LIMITS });
+    log.append(event(Dedupe::None), at(1)).unwrap();
+    assert_eq!((log.size(), log.floor().offset), ((0, 0), 1), "an event over the limit is stored and gone");
+
+    let mut log = filled(10);
+    log.trim(at(65));
+    assert_eq!(offsets(&log, 0), [5, 6, 7, 8, 9, 10]);
+}
+
+#[test]
+fn a_position_tells_what_became_of_it() {
+    let log = filled(15);
+    let cursor = |offset| Cursor { time: Timestamp(0), ..log.at(offset) };
+    assert_eq!(log.position(cursor(5)), Position::Kept);
+    assert_eq!(log.position(cursor(15)), Position::Kept);
+    assert_eq!(log.position(cursor(4)), Position::Trimmed);
+    assert_eq!(log.position(cursor(16)), Position::Diverged);
+    assert_eq!(log.position(Cursor { time: at(999), ..cursor(7) }), Position::Diverged);
+    assert_eq!(log.position(log.at(7)), Position::Kept);
+    assert_eq!(log.position(Cursor { epoch: 0, ..cursor(7) }), Position::OtherEpoch);
+}
+
+#[test]
+fn a_start_is_found_by_count_and_by_time() {
+    let log = filled(15);
+    assert_eq!(log.before_last(3).offset, 12);
+    assert_eq!(log.before_last(100).offset, 5);
+    assert_eq!(log.before_last(0).offset, 15);
+    assert_eq!(log.before_time(at(8)).offset, 7);
+    assert_eq!(log.before_time(at(0)).offset, 5);
+    assert_eq!(log.before_time(at(99)).offset, 15);
+    assert_eq!(offsets(&log, 13), [14, 15]);
+    assert_eq!(offsets(&log, 0).len(), 10);
+    assert_eq!(offsets(&Log::new(LIMITS), 0), [0; 0]);
+}
+
+#[test]
+fn a_dedupe_id_is_stored_once_inside_its_window() {
+    let mut log = Log::new(LIMITS);
+    let id = || Dedupe::Id("order-1".into());
+    let first = log.append(event(id()), at(1)).unwrap();
+    let second = log.append(event(id()), at(100)).unwrap();
+    assert!(second.duplicate && !first.duplicate);
+    assert_eq!(second.cursor, first.cursor);
+    log.trim(at(182));
+    assert!(!log.append(event(id()), at(182)).unwrap().duplicate, "the window runs from the first store");
+}
+
+fn seq(seq: u64, fresh: bool) -> Dedupe {
+    let producer: Producer = Arc::new((ClientId::parse("alice").unwrap(), SessionId::parse("s").unwrap()));
+    Dedupe::Seq { producer, seq, fresh }
+}
+
+#[test]
+fn a_session_seq_is_stored_once_and_leaves_no_hole() {
+    let mut log = Log::new(LIMITS);
+    let refused = log.append(event(seq(2, true)), at(1)).unwrap_err();
+    assert_eq!(refused.reason, Reason::WrongSeq);
+    for n in 1..=6 {
+        assert!(!log.append(event(seq(n, true)), at(1)).unwrap().duplicate);
+    }
+    let repeat = log.append(event(seq(4, false)), at(2)).unwrap();
+    assert!(repeat.duplicate && repeat.cursor.offset == 4);
+    assert_eq!(log.append(event(seq(2, false)), at(2)).unwrap_err().reason, Reason::ForgottenSeq);
+    let hole = log.append(event(seq(8, false)), at(2)).unwrap_err();
+    assert_eq!((hole.reason, &hole.metadata[..]), (Reason::WrongSeq, &[("through_seq", "6".to_owned())][..]));
+    assert_eq!(log.head().offset, 6);
+}
+
+#[test]
+fn a_session_goes_on_with_its_numbers_on_a_log_that_does_not_know_it() {
+    let mut log = Log::new(LIMITS);
+    assert!(!log.append(event(seq(57, false)), at(1)).unwrap().duplicate);
+    assert!(!log.append(event(seq(58, false)), at(1)).unwrap().duplicate);
+    assert!(log.append(event(seq(57, false)), at(1)).unwrap().duplicate);
+    assert_eq!(log.append(event(seq(56, false)), at(1)).unwrap_err().reason, Reason::ForgottenSeq);
+}
+
+#[test]
+fn a_conditional_publish_meets_the_head_it_names_or_is_told_the_real_one() {
+    let mut log = filled(3);
+    let conditional = |if_last| NewEvent { if_last: Some(if_last), ..event(Dedupe::None) };
+    let refused = log.append(conditional(2), at(4)).unwrap_err();
+    assert_eq!((refused.reason, &refused.metadata[..]), (Reason::WrongLast, &[("actual", "3".to_owned())][..]));
+    assert_eq!(log.append(conditional(3), at(4)).unwrap().cursor.offset, 4);
+}
+
+#[test]
+fn a_log_is_vacant_when_history_and_windows_have_run_out() {
+    let mut log = Log::new(LIMITS);
+    log.append(event(Dedupe::Id("x".into())), at(1)).unwrap();
+    log.trim(at(100));
+    assert!(!log.is_vacant(), "the id is still remembered");
+    log.trim(at(200));
+    assert!(log.is_vacant());
+}

@@ -1,0 +1,87 @@
+//! The publishing side of a session: its numbers.
+
+use crate::{
+    error::{Failure, Reason},
+    types::{Dedupe, Producer},
+};
+
+/// Keeps a session's publishes in order: 1, 2, 3 … without a hole, a repeat where the client is not sure.
+///
+/// Once one has failed, every later one leaves a hole and is refused, and the refusal says where to go on: so a
+/// pipelining client can never have its publishes reordered around a failure.
+#[derive(Debug)]
+pub struct Numbering {
+    producer: Producer,
+    /// Nobody has seen this session before: its first number must be 1.
+    fresh: bool,
+    /// Highest number known to be stored. `None` until one is.
+    through: Option<u64>,
+}
+
+impl Numbering {
+    /// Goes on after `through` (0 if nothing is known to be stored).
+    pub fn new(producer: Producer, fresh: bool, through: u64) -> Self {
+        Self { producer, fresh, through: (through > 0).then_some(through) }
+    }
+
+    /// How the broker is to recognise the publish numbered `seq`: INVALID_FIELD for 0, WRONG_SEQ for a hole.
+    pub fn dedupe(&self, seq: u64) -> Result<Dedupe, Failure> {
+        if seq == 0 {
+            return Err(Failure::new(Reason::InvalidField, "seq must be 1 or more").with("field", "seq"));
+        }
+        match self.through {
+            Some(through) if seq > through + 1 => {
+                let message = format!("seq {seq} leaves a hole after {through}");
+                Err(Failure::new(Reason::WrongSeq, message).with("through_seq", through))
+            }
+            _ => Ok(Dedupe::Seq { producer: self.producer.clone(), seq, fresh: self.fresh && self.through.is_none() }),
+        }
+    }
+
+    /// The publish numbered `seq` is stored.
+    pub fn stored(&mut self, seq: u64) {
+        self.through = Some(self.through.map_or(seq, |through| through.max(seq)));
+    }
+
+    /// Highest number known to be stored; 0 if none is.
+    pub fn through(&self) -> u64 {
+        self.through.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::{ClientId, SessionId};
+
+    fn numbering(fresh: bool, through: u64) -> Numbering {
+        let producer = Arc::new((ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap()));
+        Numbering::new(producer, fresh, through)
+    }
+
+    #[test]
+    fn after_a_failure_later_publishes_are_refused_until_the_hole_is_filled() {
+        let mut numbering = numbering(true, 0);
+        for seq in [1, 2] {
+            numbering.dedupe(seq).unwrap();
+            numbering.stored(seq);
+        }
+        // 3 fails in the broker; 4 and 5 are on their way already.
+        numbering.dedupe(3).unwrap();
+        for seq in [4, 5] {
+            let refused = numbering.dedupe(seq).unwrap_err();
+            assert_eq!((refused.reason, refused.metadata[0].1.as_str()), (Reason::WrongSeq, "2"));
+        }
+        assert!(numbering.dedupe(3).is_ok());
+    }
+
+    #[test]
+    fn only_a_session_nobody_knows_must_begin_with_one() {
+        assert!(matches!(numbering(true, 0).dedupe(7), Ok(Dedupe::Seq { fresh: true, .. })));
+        assert!(matches!(numbering(false, 0).dedupe(7), Ok(Dedupe::Seq { fresh: false, .. })));
+        assert!(matches!(numbering(true, 6).dedupe(7), Ok(Dedupe::Seq { fresh: false, .. })));
+        assert_eq!(numbering(true, 0).dedupe(0).unwrap_err().reason, Reason::InvalidField);
+    }
+}
