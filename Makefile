@@ -41,7 +41,7 @@ doc: ## Build the documentation; a broken link is an error.
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
 bench: ## Measure beside a raw tonic server, in one run; takes minutes. See benches/README.md.
-	cargo bench --locked --bench stream
+	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --bench stream
 
 ci: ## What must pass before a change goes in: lint, documents, every test.
 	@.ci/tools system

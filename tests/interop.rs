@@ -3,6 +3,8 @@
 //! `make test` sets up what they need, where it can be had. Where it is missing, a test says so and passes; with
 //! BOWLINE_REQUIRE_INTEROP=1, as in CI, it fails.
 
+#![allow(unreachable_pub, reason = "its modules are its own")]
+
 #[path = "support/served.rs"]
 mod served;
 
