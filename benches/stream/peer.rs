@@ -102,8 +102,9 @@ impl StreamingService<Blob> for Method {
             }
             Self::Subscribe(subscribers) => {
                 let (sender, receiver) = mpsc::channel(QUEUE);
-                let _ = sender.try_send(Ok(Blob::default()));
-                subscribers.lock().push(sender);
+                if sender.try_send(Ok(Blob::default())).is_ok() {
+                    subscribers.lock().push(sender);
+                }
                 Box::pin(ReceiverStream::new(receiver))
             }
         };

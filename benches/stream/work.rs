@@ -67,13 +67,13 @@ impl Work {
         });
         self.start(side, server.address, topic, &tally, &mut jobs).await?;
         until(Instant::now() + clock.warm_up, &mut jobs).await?;
-        let (begun, own, theirs) = (Instant::now(), cpu::used_by("self"), cpu::used_by(&server.pid().to_string()));
+        let (begun, own, theirs) = (Instant::now(), cpu::used_by("self"), cpu::used_by(&server.child.id().to_string()));
         let already = tally.messages.get();
         tally.waits.set(Vec::new());
         until(begun + clock.length, &mut jobs).await?;
         Ok(Sample {
             messages: tally.messages.get() - already,
-            server: cpu::used_by(&server.pid().to_string()) - theirs,
+            server: cpu::used_by(&server.child.id().to_string()) - theirs,
             generator: cpu::used_by("self") - own,
             wall: begun.elapsed(),
             waits: tally.waits.take(),

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
     sync::mpsc,
     time::Duration,
@@ -13,7 +13,8 @@ const START: Duration = Duration::from_secs(20);
 
 /// A running server; killed when dropped.
 pub struct Served {
-    child: Child,
+    /// The process.
+    pub child: Child,
     /// Where it listens for clients.
     pub address: SocketAddr,
 }
@@ -43,30 +44,26 @@ impl Served {
                 if std::env::var_os("BOWLINE_TEST_LOG").is_some() {
                     eprintln!("server: {line}");
                 }
-                let _ = sender.try_send(line);
+                drop(sender.try_send(line));
             }
         });
+        let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into() };
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(START) {
             if let Some(address) = address_of(&line) {
-                return Self { child, address };
+                served.address = address;
+                return served;
             }
             said.push(line);
         }
-        let _ = child.kill();
         panic!("the server did not say where it listens; it said:\n{}", said.join("\n"));
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // It may have ended by itself, which is as good.
+        self.child.kill().and_then(|()| self.child.wait()).ok();
     }
 }
 
