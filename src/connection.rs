@@ -1,1 +1,249 @@
-//! Under construction.
+//! One `StreamData` call: the actor that serves it and the outbox it answers through.
+//!
+//! The inbound half is a task of its own ([`Actor`]); the outbound half is the response body, polled by HTTP/2 itself,
+//! so that its back-pressure needs no code. They share the [`Outbox`](outbox::Outbox) and nothing else, and neither can
+//! block the other: the actor queues and goes on, the body takes what is there.
+//!
+//! Whichever half ends first, the other is told. Everything registered on the way in (the admission, the sessions, the
+//! gauges) is undone by guards, so no exit path can forget it: half-close, cancel, a lost peer, a panic.
+//!
+//! A connection never sees sockets or TLS: it has a stream of frames, a [`TransportHandle`] and a [`KillSwitch`].
+
+mod body;
+mod handshake;
+mod inbound;
+mod lane;
+mod lanes;
+mod outbox;
+mod pacing;
+mod peer;
+
+use std::{sync::Arc, time::Duration};
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use tonic::Streaming;
+
+use crate::{
+    error::{Failure, Fault, Reason},
+    hub::Hub,
+    lifecycle::Tasks,
+    proto::v1::StreamDataRequest,
+    registry::{Admission, Registry},
+    session::Directory,
+    telemetry::metrics::Metrics,
+    types::{ClientId, KillSwitch, TransportHandle},
+};
+
+pub use body::OutboxBody;
+use outbox::Outbox;
+
+/// `[connection]`: what one connection may do and how it is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How long a client may take to say Hello.
+    #[serde(with = "humantime_serde")]
+    pub hello_timeout: Duration,
+    /// Largest message either way.
+    pub max_message_size: ByteSize,
+    /// Most sessions open at once.
+    pub max_sessions: usize,
+    /// Most answers that may wait to be sent before nothing more is read.
+    pub queue_size: usize,
+    /// Most bytes of deliveries made ready in one go.
+    pub batch_size: ByteSize,
+    /// Most bytes of deliveries a second; 0 sets no pace.
+    pub max_send_rate: ByteSize,
+    /// How long a polite end may take to go out before the stream is reset.
+    #[serde(with = "humantime_serde")]
+    pub close_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hello_timeout: Duration::from_secs(10),
+            max_message_size: ByteSize::mib(5),
+            max_sessions: 256,
+            queue_size: 512,
+            batch_size: ByteSize::kib(32),
+            max_send_rate: ByteSize::b(0),
+            close_grace: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Config {
+    /// What a payload may be, so that the event around it still fits a message: see the limits on keys and headers.
+    pub fn max_payload(&self) -> usize {
+        let message = usize::try_from(self.max_message_size.as_u64()).unwrap_or(usize::MAX);
+        message.saturating_sub(16 * 1024)
+    }
+
+    /// What the decoder lets through. Twice the limit, because a decoder's refusal ends the call, and a payload that is
+    /// only somewhat too large should cost its sender an answer and not all its sessions.
+    pub fn decode_limit(&self) -> usize {
+        usize::try_from(self.max_message_size.as_u64()).unwrap_or(usize::MAX).saturating_mul(2)
+    }
+
+    /// Everything wrong with the section, as `(key, sentence)`.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut check = |wrong: bool, key: &str, sentence: &str| {
+            if wrong {
+                problems.push((key.to_owned(), sentence.to_owned()));
+            }
+        };
+        let size = self.max_message_size.as_u64();
+        check(!(64 * 1024..=256 << 20).contains(&size), "max_message_size", "must be between 64KiB and 256MiB");
+        check(self.max_sessions == 0, "max_sessions", "must be at least 1");
+        check(self.queue_size < 16, "queue_size", "must be at least 16");
+        check(self.batch_size.as_u64() < 1024, "batch_size", "must be at least 1KiB");
+        check(self.hello_timeout.is_zero(), "hello_timeout", "must be longer than zero");
+        problems
+    }
+}
+
+/// What every connection of the process shares.
+#[derive(Debug)]
+pub struct Shared {
+    /// The section.
+    pub config: Config,
+    /// This replica's name.
+    pub node: String,
+    /// The live connections.
+    pub registry: Arc<Registry>,
+    /// The topics.
+    pub hub: Arc<Hub>,
+    /// Who holds which session.
+    pub directory: Arc<Directory>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where the actor is spawned.
+    pub tasks: Tasks,
+}
+
+/// What came with the call.
+#[derive(Debug)]
+pub struct Call {
+    /// The frames.
+    pub requests: Streaming<StreamDataRequest>,
+    /// Whom authentication took the client for; none if it leaves that to the client.
+    pub client_id: Option<ClientId>,
+    /// The transport underneath.
+    pub transport: TransportHandle,
+    /// The end of last resort.
+    pub kill: KillSwitch,
+}
+
+/// Admits a call and starts to serve it; the response body is the outbound half. Fails as [`Registry::admit`] does.
+pub fn spawn(shared: &Arc<Shared>, call: Call) -> Result<OutboxBody, Failure> {
+    let admission = shared.registry.admit(call.transport.peer)?;
+    let outbox = Outbox::new(shared.clone(), admission.entry().clone());
+    let peer = peer::StreamPeer::new(outbox.clone(), call.transport.clone());
+    let body = OutboxBody::new(outbox.clone());
+    let actor = Actor { shared: shared.clone(), call, admission, outbox, peer };
+    drop(shared.tasks.spawn("connection", actor.run()));
+    Ok(body)
+}
+
+/// The inbound half.
+struct Actor {
+    shared: Arc<Shared>,
+    call: Call,
+    admission: Admission,
+    outbox: Arc<Outbox>,
+    /// Held here so that the registry's weak handle lives exactly as long as the actor.
+    peer: Arc<peer::StreamPeer>,
+}
+
+impl Drop for Actor {
+    /// On every path, a panic included, the outbound half is told and the sessions are let go.
+    fn drop(&mut self) {
+        self.outbox.close(Failure::new(Reason::Internal, "the connection ended unexpectedly"));
+        self.outbox.release();
+    }
+}
+
+impl Actor {
+    async fn run(mut self) {
+        let peer: Arc<dyn crate::registry::Peer> = self.peer.clone();
+        self.admission.bind(Arc::downgrade(&peer));
+        drop(peer);
+
+        let end = self.converse().await;
+        self.record(end.as_ref().err());
+        match end {
+            Ok(()) => self.outbox.finish(),
+            Err(failure) => self.outbox.close(failure),
+        }
+        self.leave().await;
+    }
+
+    /// Until the client is done (`Ok`), something is wrong, or the connection is closed from elsewhere.
+    async fn converse(&mut self) -> Result<(), Failure> {
+        let outbox = self.outbox.clone();
+        tokio::select! {
+            biased;
+            () = outbox.closing() => Err(outbox.failure()),
+            () = outbox.ended() => Err(Failure::new(Reason::PeerGone, "the client is gone")),
+            end = self.read() => end,
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Failure> {
+        let Some(client) = self.handshake().await? else { return Ok(()) };
+        let mut inbound = inbound::Inbound::new(&self.shared, &self.outbox, client);
+        while let Some(frame) = receive(&mut self.call.requests).await? {
+            self.admission.entry().vitals().received(self.shared.registry.clock().millis());
+            self.shared.metrics.frames_received.inc();
+            inbound.handle(frame)?;
+            // Only a client that does not take its answers has to wait here; it would otherwise fill our memory.
+            self.outbox.room().await;
+        }
+        Ok(())
+    }
+
+    /// Waits until what is due has gone out; if HTTP/2 does not let it, ends the stream.
+    async fn leave(&mut self) {
+        let outbox = self.outbox.clone();
+        // A half-closed client may take its time, as long as it takes something; the sweep closes it if it does not.
+        tokio::select! {
+            () = outbox.ended() => return,
+            () = outbox.closing() => {}
+        }
+        if tokio::time::timeout(self.shared.config.close_grace, outbox.ended()).await.is_err() {
+            self.call.kill.pull();
+        }
+    }
+
+    fn record(&mut self, failure: Option<&Failure>) {
+        let reason = failure.map(|failure| failure.reason);
+        self.admission.set_cause(reason.map_or("OK", Reason::as_str));
+        let Some(failure) = failure else { return };
+        let (id, reason) = (self.admission.entry().id(), failure.reason.as_str());
+        match failure.reason.fault() {
+            Fault::Client => {
+                self.shared.metrics.receive_errors.inc();
+                tracing::debug!(connection.id = %id, reason, message = %failure.message, "connection refused to go on");
+            }
+            Fault::Peer => tracing::info!(connection.id = %id, reason, "connection lost"),
+            Fault::Nobody => tracing::debug!(connection.id = %id, reason, "connection closed"),
+            Fault::Server => {
+                tracing::error!(connection.id = %id, reason, message = %failure.message, "connection failed")
+            }
+        }
+    }
+}
+
+/// The next frame; none when the client is done. What the decoder refuses is told apart from a lost peer.
+async fn receive(requests: &mut Streaming<StreamDataRequest>) -> Result<Option<StreamDataRequest>, Failure> {
+    requests.message().await.map_err(|status| match status.code() {
+        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
+            Failure::new(Reason::TooLarge, "a frame is far over the limit")
+        }
+        tonic::Code::Internal => Failure::new(Reason::Protocol, "a frame could not be decoded"),
+        _ => Failure::new(Reason::PeerGone, "the client is gone"),
+    })
+}

@@ -24,7 +24,7 @@ use crate::{
 
 pub use feed::{Feed, Reader, ReaderGuard};
 pub use ready::ReadySet;
-pub use rule::{Class, Config, History, Rule};
+pub use rule::{Class, Config, DEDUPE_DEPTH, History, Rule};
 
 /// See the module.
 #[derive(Debug)]
@@ -111,9 +111,9 @@ impl Hub {
     }
 
     fn rule(&self, topic: &Topic) -> Result<&Rule, Failure> {
-        self.config
-            .rule(topic)
-            .ok_or_else(|| Failure::new(Reason::UnknownTopic, format!("no configured pattern covers the topic {topic}")))
+        self.config.rule(topic).ok_or_else(|| {
+            Failure::new(Reason::UnknownTopic, format!("no configured pattern covers the topic {topic}"))
+        })
     }
 
     fn limits(&self, rule: &Rule) -> Limits {

@@ -93,7 +93,10 @@ impl Log {
     /// (with `through_seq`).
     pub fn append(&mut self, event: NewEvent, now: Timestamp) -> Result<Published, Failure> {
         match self.dedupes.judge(&event.dedupe)? {
-            Verdict::Repeat((offset, time)) => return Ok(self.published(offset, time, true)),
+            Verdict::Repeat((offset, time)) => {
+                self.dedupes.remember(&event.dedupe, (offset, time));
+                return Ok(self.published(offset, time, true));
+            }
             Verdict::New => {}
         }
         if let Some(expected) = event.if_last
@@ -117,6 +120,14 @@ impl Log {
     fn published(&self, offset: u64, time: Timestamp, duplicate: bool) -> Published {
         let cursor = Cursor { epoch: self.epoch, offset, time };
         Published { cursor, duplicate, durability: Durability::Accepted }
+    }
+
+    /// Drops everything up to `offset`: its only reader has it.
+    pub fn discard_through(&mut self, offset: u64) {
+        while let Some(oldest) = self.records.pop_front_if(|record| record.offset <= offset) {
+            self.bytes -= oldest.encoded.len() as u64;
+            self.floor = oldest.offset;
+        }
     }
 
     /// Drops what is over the limits, and forgets what is past the dedupe window.

@@ -1,1 +1,219 @@
-//! Under construction.
+//! The live connections of this process, with their limit.
+//!
+//! A connection is in the registry from the moment it is admitted until its [`Admission`] is dropped, on whatever path
+//! that happens. The limit is checked and the entry made in one step, under one lock. A second connection of a client
+//! stands beside the first; neither can remove the other's entry, because entries go by connection.
+
+mod entry;
+mod sweep;
+mod vitals;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    error::{Failure, Reason},
+    telemetry::metrics::Metrics,
+    types::{ClientId, Clock, ConnectionId},
+};
+
+pub use entry::{Admission, DrainNotice, Entry, Peer, SessionStatus};
+pub use vitals::{State, Vitals};
+
+/// `[registry]`: how many connections there may be, and when one counts as lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Most live connections.
+    pub max_connections: usize,
+    /// How often a heartbeat is sent, ± 10 %.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_interval: Duration,
+    /// A connection silent for this long is suspect and probed at once. `0s` leaves silence to the health check.
+    #[serde(with = "humantime_serde")]
+    pub receive_timeout: Duration,
+    /// How long a probed connection has to answer before it is dead.
+    #[serde(with = "humantime_serde")]
+    pub probe_timeout: Duration,
+    /// How long a probe may wait to be queued before the connection is dead.
+    #[serde(with = "humantime_serde")]
+    pub probe_queue_timeout: Duration,
+    /// How often the health check looks, where `receive_timeout` is off.
+    #[serde(with = "humantime_serde")]
+    pub health_interval: Duration,
+    /// Silence after which the health check probes.
+    #[serde(with = "humantime_serde")]
+    pub silent_after: Duration,
+    /// How long a connection may take nothing of what is ready for it.
+    #[serde(with = "humantime_serde")]
+    pub send_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_connections: 5000,
+            heartbeat_interval: Duration::from_secs(20),
+            receive_timeout: Duration::from_secs(25),
+            probe_timeout: Duration::from_secs(10),
+            probe_queue_timeout: Duration::from_secs(2),
+            health_interval: Duration::from_secs(45),
+            silent_after: Duration::from_secs(120),
+            send_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Registry {
+    config: Config,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    live: Mutex<Live>,
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    // By admission, so that pages are stable and the oldest come first.
+    entries: BTreeMap<u64, Arc<Entry>>,
+    numbers: HashMap<ConnectionId, u64>,
+    clients: HashMap<ClientId, Vec<u64>>,
+    next_number: u64,
+    /// Set when the server drains: why nobody is admitted any more, and how long to wait.
+    refusal: Option<Failure>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
+        Self { config, clock: Clock::default(), metrics, live: Mutex::default(), count: watch::Sender::new(0) }
+    }
+
+    /// The section it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The clock liveness is judged by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Admits a connection: MAX_CONNECTIONS or DRAINING, both with a time to wait.
+    pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Admission, Failure> {
+        let mut live = self.live.lock();
+        let refusal = live.refusal.clone().or_else(|| {
+            let full = live.entries.len() >= self.config.max_connections;
+            // Spread, so that those refused together do not come back together.
+            let wait = Duration::from_millis(fastrand::u64(1000..5000));
+            full.then(|| Failure::new(Reason::MaxConnections, "maximum connections reached").retry_after(wait))
+        });
+        if let Some(failure) = refusal {
+            self.metrics.rejected(failure.reason);
+            return Err(failure);
+        }
+        live.next_number += 1;
+        let number = live.next_number;
+        let vitals = Vitals::new(self.clock.millis(), self.config.heartbeat_interval);
+        let entry = Arc::new(Entry::new(number, peer, vitals));
+        live.numbers.insert(entry.id(), number);
+        live.entries.insert(number, entry.clone());
+        self.count.send_replace(live.entries.len());
+        self.metrics.connections_opened.inc();
+        self.metrics.connections_active.inc();
+        Ok(Admission::new(self.clone(), entry))
+    }
+
+    fn identified(&self, entry: &Entry, client: &ClientId) {
+        self.live.lock().clients.entry(client.clone()).or_default().push(entry.number());
+    }
+
+    fn remove(&self, entry: &Entry, cause: &'static str) {
+        let mut live = self.live.lock();
+        live.entries.remove(&entry.number());
+        live.numbers.remove(&entry.id());
+        if let Some(client) = entry.client_id()
+            && let Some(numbers) = live.clients.get_mut(client)
+        {
+            numbers.retain(|number| *number != entry.number());
+            if numbers.is_empty() {
+                live.clients.remove(client);
+            }
+        }
+        self.count.send_replace(live.entries.len());
+        self.metrics.connections_active.dec();
+        self.metrics.connection_closed(cause);
+    }
+
+    /// One connection.
+    pub fn get(&self, id: ConnectionId) -> Option<Arc<Entry>> {
+        let live = self.live.lock();
+        live.entries.get(live.numbers.get(&id)?).cloned()
+    }
+
+    /// Connections, oldest first, from after the one numbered `after`, at most `limit`; of one client, if one is named.
+    pub fn page(&self, client: Option<&ClientId>, after: u64, limit: usize) -> Vec<Arc<Entry>> {
+        let live = self.live.lock();
+        match client {
+            None => live.entries.range(after + 1..).take(limit).map(|(_, entry)| entry.clone()).collect(),
+            Some(client) => {
+                let numbers = live.clients.get(client).map_or(&[][..], Vec::as_slice);
+                let wanted = numbers.iter().filter(|number| **number > after).take(limit);
+                wanted.filter_map(|number| live.entries.get(number).cloned()).collect()
+            }
+        }
+    }
+
+    /// Live connections.
+    pub fn len(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Completes when there is none. Cancel-safe.
+    pub async fn emptied(&self) {
+        // Fails only if the sender is gone, and `self` holds it.
+        let _unreachable = self.count.subscribe().wait_for(|count| *count == 0).await.is_err();
+    }
+
+    /// From now on admits nobody, and tells everybody to move: each is assigned a delay of at most `spread`.
+    pub fn drain(&self, deadline: Duration, spread: Duration) {
+        let wait = spread.max(Duration::from_secs(1));
+        let refusal = Failure::new(Reason::Draining, "this server is leaving").retry_after(wait);
+        let mut entries: Vec<_> = {
+            let mut live = self.live.lock();
+            live.refusal = Some(refusal);
+            live.entries.values().cloned().collect()
+        };
+        fastrand::shuffle(&mut entries);
+        for (index, entry) in entries.iter().enumerate() {
+            let share = spread.mul_f64(index as f64 / entries.len() as f64);
+            entry.drain(DrainNotice { reason: "shutdown", reconnect_delay: share, deadline });
+        }
+    }
+
+    /// Closes every connection that is left.
+    pub fn close_all(&self, failure: &Failure) {
+        let entries: Vec<_> = self.live.lock().entries.values().cloned().collect();
+        for entry in entries {
+            entry.close(failure.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,4 @@
-//! Under construction.
+//! The gRPC services and what stands around them.
+
+pub mod health;
+pub mod observe;

@@ -15,7 +15,7 @@ use crate::{
     types::{Cursor, Timestamp},
 };
 
-pub use directory::{Attachment, Config, Directory};
+pub use directory::{Attachment, Config, Directory, Kick};
 pub use numbering::Numbering;
 
 /// Where a session is to begin.
@@ -245,7 +245,9 @@ impl Session {
 
     fn refusal(&self, gap: &Gap) -> Failure {
         let failure = match gap.reason {
-            GapReason::Retention => Failure::new(Reason::CursorTrimmed, "the history no longer reaches back to the cursor"),
+            GapReason::Retention => {
+                Failure::new(Reason::CursorTrimmed, "the history no longer reaches back to the cursor")
+            }
             GapReason::Epoch => Failure::new(Reason::EpochChanged, "the cursor belongs to another log of this topic"),
             GapReason::Diverged => Failure::new(Reason::EpochChanged, "the log has another event at the cursor"),
         };

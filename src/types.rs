@@ -4,13 +4,15 @@ mod clock;
 mod event;
 mod id;
 mod kill;
+mod secret;
 mod topic;
 mod transport;
 
 pub use clock::{Clock, Timestamp};
-pub use event::{Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published};
+pub use event::{Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published, Seq};
 pub use id::{ClientId, ConnectionId, SessionId};
 pub use kill::KillSwitch;
+pub use secret::Secret;
 pub use topic::{Topic, TopicPattern};
 pub use transport::TransportHandle;
 

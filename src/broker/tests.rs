@@ -11,7 +11,7 @@ use std::{
 use super::{memory::Memory, *};
 use crate::{
     error::Reason,
-    types::{ClientId, Dedupe, SessionId},
+    types::{ClientId, Dedupe, Seq, SessionId},
 };
 
 const LIMITS: Limits = Limits {
@@ -38,7 +38,7 @@ fn event(payload: &'static str, dedupe: Dedupe) -> NewEvent {
 fn an_acknowledged_publish_is_in_the_log_at_its_cursor_on_every_line() {
     for broker in engines() {
         let (here, there) = (broker.open(&topic("t"), LIMITS).unwrap(), broker.open(&topic("t"), LIMITS).unwrap());
-        let published = here.publish(event("one", Dedupe::None)).unwrap();
+        let published = here.publish(event("one", Dedupe::default())).unwrap();
         let log = there.log().read();
         assert_eq!(log.head(), published.cursor);
         assert_eq!(log.after(published.cursor.offset - 1).next().unwrap().payload_len, 3);
@@ -48,9 +48,10 @@ fn an_acknowledged_publish_is_in_the_log_at_its_cursor_on_every_line() {
 #[test]
 fn a_repeat_is_answered_with_the_first_cursor_and_stored_once() {
     let producer = Arc::new((ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap()));
+    let by_seq = Dedupe { id: None, seq: Some(Seq { producer, number: 1, fresh: true }) };
     for broker in engines() {
         let line = broker.open(&topic("t"), LIMITS).unwrap();
-        for dedupe in [Dedupe::Id("x".into()), Dedupe::Seq { producer: producer.clone(), seq: 1, fresh: true }] {
+        for dedupe in [Dedupe { id: Some("x".into()), seq: None }, by_seq.clone()] {
             let first = line.publish(event("once", dedupe.clone())).unwrap();
             let again = line.publish(event("once", dedupe)).unwrap();
             assert_eq!((again.cursor, again.duplicate, first.duplicate), (first.cursor, true, false));
@@ -75,7 +76,7 @@ fn a_listener_is_told_of_growth_whoever_caused_it() {
         let heard: Arc<dyn Listener> = count.clone();
         let line = broker.open(&topic("t"), LIMITS).unwrap();
         line.listen(Arc::downgrade(&heard));
-        broker.open(&topic("t"), LIMITS).unwrap().publish(event("x", Dedupe::None)).unwrap();
+        broker.open(&topic("t"), LIMITS).unwrap().publish(event("x", Dedupe::default())).unwrap();
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
     }
 }
@@ -85,7 +86,8 @@ fn concurrent_publishes_each_get_a_place_of_their_own() {
     for broker in engines() {
         let line = broker.open(&topic("t"), Limits { max_events: 10_000, ..LIMITS }).unwrap();
         let mut offsets: Vec<u64> = std::thread::scope(|scope| {
-            let publish = || (0..500).map(|_| line.publish(event("x", Dedupe::None)).unwrap().cursor.offset).collect();
+            let publish =
+                || (0..500).map(|_| line.publish(event("x", Dedupe::default())).unwrap().cursor.offset).collect();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(publish)).collect();
             threads.into_iter().flat_map(|thread| -> Vec<u64> { thread.join().unwrap() }).collect()
         });
@@ -100,7 +102,7 @@ fn topics_are_limited_listed_in_order_and_dropped_when_nobody_needs_them() {
         let held = broker.open(&topic("b.2"), LIMITS).unwrap();
         broker.open(&topic("b.1"), LIMITS).unwrap();
         let kept = broker.open(&topic("a"), LIMITS).unwrap();
-        kept.publish(event("x", Dedupe::None)).unwrap();
+        kept.publish(event("x", Dedupe::default())).unwrap();
         drop(kept);
         assert_eq!(broker.open(&topic("c"), LIMITS).unwrap_err().reason, Reason::TopicLimit);
 

@@ -103,6 +103,8 @@ reasons! {
     Disconnected = "DISCONNECTED", Unavailable, Reconnect, Nobody;
     /// The client was silent and did not answer the probe.
     PeerTimeout = "PEER_TIMEOUT", Unavailable, Reconnect, Peer;
+    /// The client went away without a word.
+    PeerGone = "PEER_GONE", Unavailable, Reconnect, Peer;
     /// The client takes nothing: no write made progress within `send_timeout`.
     SlowConnection = "SLOW_CONNECTION", ResourceExhausted, Reconnect, Peer;
     /// The client has as many sessions open as it may.

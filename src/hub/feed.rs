@@ -49,6 +49,11 @@ impl Feed {
         self.line.publish(event)
     }
 
+    /// Forgets what its only reader has: for echo topics, whose log is one session's own.
+    pub fn discard_through(&self, offset: u64) {
+        self.line.log().write().discard_through(offset);
+    }
+
     /// Its log, locked for reading. Hold it briefly, never across an await.
     pub fn log(&self) -> RwLockReadGuard<'_, Log> {
         self.line.log().read()

@@ -28,16 +28,22 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let rule = |pattern: &str, class| {
-            TopicPattern::parse(pattern).ok().map(|pattern| Rule { pattern, class, history: History::default() })
+        let rule = |pattern: &str, class, history| {
+            TopicPattern::parse(pattern).ok().map(|pattern| Rule { pattern, class, history })
         };
+        // What an echo topic keeps is what its session has not taken yet.
+        let unread = History { max_events: 512, max_bytes: ByteSize::mib(8), max_age: Duration::from_secs(60) };
         Self {
             max_topics: 100_000,
             dedupe_window: Duration::from_secs(180),
-            rules: [rule("echo", Class::Echo), rule("echo.>", Class::Echo), rule(">", Class::Log)]
-                .into_iter()
-                .flatten()
-                .collect(),
+            rules: [
+                rule("echo", Class::Echo, unread.clone()),
+                rule("echo.>", Class::Echo, unread),
+                rule(">", Class::Log, History::default()),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         }
     }
 }

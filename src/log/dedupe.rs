@@ -4,13 +4,13 @@
 //! window. The window runs from the first store; repeats do not refresh it.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque},
     time::Duration,
 };
 
 use crate::{
     error::{Failure, Reason},
-    types::{Dedupe, Producer, Timestamp},
+    types::{Dedupe, Producer, Seq, Timestamp},
 };
 
 /// Most dedupe ids remembered for one topic; the oldest goes first.
@@ -34,7 +34,7 @@ pub(super) struct Dedupes {
 }
 
 /// One session's numbering: the places of its latest publishes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Numbering {
     last: u64,
     places: VecDeque<Place>,
@@ -60,54 +60,56 @@ impl Dedupes {
     }
 
     pub(super) fn judge(&self, dedupe: &Dedupe) -> Result<Verdict, Failure> {
-        match dedupe {
-            Dedupe::None => Ok(Verdict::New),
-            Dedupe::Id(id) => Ok(self.ids.get(id).map_or(Verdict::New, |place| Verdict::Repeat(*place))),
-            Dedupe::Seq { producer, seq, fresh } => self.judge_seq(producer, *seq, *fresh),
+        if let Some(seq) = &dedupe.seq
+            && let Some(place) = self.judge_seq(seq)?
+        {
+            return Ok(Verdict::Repeat(place));
         }
+        let known = dedupe.id.as_ref().and_then(|id| self.ids.get(id));
+        Ok(known.map_or(Verdict::New, |place| Verdict::Repeat(*place)))
     }
 
-    fn judge_seq(&self, producer: &Producer, seq: u64, fresh: bool) -> Result<Verdict, Failure> {
-        let refuse = |reason, message: String, through: u64| {
-            Err(Failure::new(reason, message).with("through_seq", through))
-        };
-        match self.producers.get(producer) {
-            Some(numbering) if seq <= numbering.last => match numbering.place_of(seq) {
-                Some(place) => Ok(Verdict::Repeat(place)),
-                None => refuse(Reason::ForgottenSeq, format!("seq {seq} was stored long ago"), numbering.last),
+    /// The place of a number that was stored; none for the next one.
+    fn judge_seq(&self, seq: &Seq) -> Result<Option<Place>, Failure> {
+        let number = seq.number;
+        let refuse =
+            |reason, message: String, through: u64| Err(Failure::new(reason, message).with("through_seq", through));
+        match self.producers.get(&seq.producer) {
+            Some(numbering) if number <= numbering.last => match numbering.place_of(number) {
+                Some(place) => Ok(Some(place)),
+                None => refuse(Reason::ForgottenSeq, format!("seq {number} was stored long ago"), numbering.last),
             },
-            Some(numbering) if seq > numbering.last + 1 => {
-                refuse(Reason::WrongSeq, format!("seq {seq} leaves a hole after {}", numbering.last), numbering.last)
+            Some(numbering) if number > numbering.last + 1 => {
+                refuse(Reason::WrongSeq, format!("seq {number} leaves a hole after {}", numbering.last), numbering.last)
             }
-            None if fresh && seq != 1 => {
-                refuse(Reason::WrongSeq, format!("seq {seq} does not begin a new session; 1 does"), 0)
+            None if seq.fresh && number != 1 => {
+                refuse(Reason::WrongSeq, format!("seq {number} does not begin a new session; 1 does"), 0)
             }
-            _ => Ok(Verdict::New),
+            _ => Ok(None),
         }
     }
 
+    /// Remembers a publish that was judged new, or whose id was known: its number then leads to the same place.
     pub(super) fn remember(&mut self, dedupe: &Dedupe, place: Place) {
-        match dedupe {
-            Dedupe::None => {}
-            Dedupe::Id(id) => {
-                if self.id_order.len() == MAX_IDS
-                    && let Some((_, oldest)) = self.id_order.pop_front()
-                {
-                    self.ids.remove(&oldest);
-                }
-                self.ids.insert(id.clone(), place);
-                self.id_order.push_back((place.1, id.clone()));
+        if let Some(id) = &dedupe.id
+            && !self.ids.contains_key(id)
+        {
+            if self.id_order.len() == MAX_IDS
+                && let Some((_, oldest)) = self.id_order.pop_front()
+            {
+                self.ids.remove(&oldest);
             }
-            Dedupe::Seq { producer, seq, .. } => {
-                let numbering = match self.producers.entry(producer.clone()) {
-                    Entry::Occupied(entry) => entry.into_mut(),
-                    Entry::Vacant(entry) => entry.insert(Numbering { last: 0, places: VecDeque::new() }),
-                };
+            self.ids.insert(id.clone(), place);
+            self.id_order.push_back((place.1, id.clone()));
+        }
+        if let Some(seq) = &dedupe.seq {
+            let numbering = self.producers.entry(seq.producer.clone()).or_default();
+            if seq.number > numbering.last {
                 if numbering.places.len() == self.depth {
                     numbering.places.pop_front();
                 }
                 numbering.places.push_back(place);
-                numbering.last = *seq;
+                numbering.last = seq.number;
             }
         }
     }

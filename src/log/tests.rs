@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::types::{ClientId, Dedupe, Producer, SessionId};
+use crate::types::{ClientId, Dedupe, Producer, Seq, SessionId};
 
 const LIMITS: Limits = Limits {
     max_events: 10,
@@ -24,7 +24,7 @@ fn event(dedupe: Dedupe) -> NewEvent {
 fn filled(count: u64) -> Log {
     let mut log = Log::new(LIMITS);
     for n in 1..=count {
-        log.append(event(Dedupe::None), at(n)).unwrap();
+        log.append(event(Dedupe::default()), at(n)).unwrap();
     }
     log
 }
@@ -36,7 +36,7 @@ fn offsets(log: &Log, after: u64) -> Vec<u64> {
 #[test]
 fn offsets_and_times_rise_even_when_the_clock_does_not() {
     let mut log = Log::new(LIMITS);
-    let places: Vec<_> = [5, 5, 3].map(|s| log.append(event(Dedupe::None), at(s)).unwrap().cursor).into();
+    let places: Vec<_> = [5, 5, 3].map(|s| log.append(event(Dedupe::default()), at(s)).unwrap().cursor).into();
     assert_eq!(places.iter().map(|c| c.offset).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(places.windows(2).all(|pair| pair[0].time < pair[1].time));
 }
@@ -47,7 +47,7 @@ fn history_is_bounded_by_count_by_bytes_and_by_age() {
     assert_eq!((log.floor().offset, log.size().0), (5, 10));
 
     let mut log = Log::new(Limits { max_bytes: 1, ..LIMITS });
-    log.append(event(Dedupe::None), at(1)).unwrap();
+    log.append(event(Dedupe::default()), at(1)).unwrap();
     assert_eq!((log.size(), log.floor().offset), ((0, 0), 1), "an event over the limit is stored and gone");
 
     let mut log = filled(10);
@@ -85,7 +85,7 @@ fn a_start_is_found_by_count_and_by_time() {
 #[test]
 fn a_dedupe_id_is_stored_once_inside_its_window() {
     let mut log = Log::new(LIMITS);
-    let id = || Dedupe::Id("order-1".into());
+    let id = || named("order-1");
     let first = log.append(event(id()), at(1)).unwrap();
     let second = log.append(event(id()), at(100)).unwrap();
     assert!(second.duplicate && !first.duplicate);
@@ -94,9 +94,13 @@ fn a_dedupe_id_is_stored_once_inside_its_window() {
     assert!(!log.append(event(id()), at(182)).unwrap().duplicate, "the window runs from the first store");
 }
 
-fn seq(seq: u64, fresh: bool) -> Dedupe {
+fn named(id: &str) -> Dedupe {
+    Dedupe { id: Some(id.into()), seq: None }
+}
+
+fn seq(number: u64, fresh: bool) -> Dedupe {
     let producer: Producer = Arc::new((ClientId::parse("alice").unwrap(), SessionId::parse("s").unwrap()));
-    Dedupe::Seq { producer, seq, fresh }
+    Dedupe { id: None, seq: Some(Seq { producer, number, fresh }) }
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn a_session_goes_on_with_its_numbers_on_a_log_that_does_not_know_it() {
 #[test]
 fn a_conditional_publish_meets_the_head_it_names_or_is_told_the_real_one() {
     let mut log = filled(3);
-    let conditional = |if_last| NewEvent { if_last: Some(if_last), ..event(Dedupe::None) };
+    let conditional = |if_last| NewEvent { if_last: Some(if_last), ..event(Dedupe::default()) };
     let refused = log.append(conditional(2), at(4)).unwrap_err();
     assert_eq!((refused.reason, &refused.metadata[..]), (Reason::WrongLast, &[("actual", "3".to_owned())][..]));
     assert_eq!(log.append(conditional(3), at(4)).unwrap().cursor.offset, 4);
@@ -136,9 +140,26 @@ fn a_conditional_publish_meets_the_head_it_names_or_is_told_the_real_one() {
 #[test]
 fn a_log_is_vacant_when_history_and_windows_have_run_out() {
     let mut log = Log::new(LIMITS);
-    log.append(event(Dedupe::Id("x".into())), at(1)).unwrap();
+    log.append(event(named("x")), at(1)).unwrap();
     log.trim(at(100));
     assert!(!log.is_vacant(), "the id is still remembered");
     log.trim(at(200));
     assert!(log.is_vacant());
+}
+
+#[test]
+fn a_number_whose_id_was_known_counts_and_leads_to_the_same_place() {
+    let mut log = Log::new(LIMITS);
+    let first = log.append(event(named("x")), at(1)).unwrap();
+    let both = log.append(event(Dedupe { id: Some("x".into()), ..seq(1, true) }), at(2)).unwrap();
+    assert_eq!((both.cursor, both.duplicate), (first.cursor, true));
+    assert!(!log.append(event(seq(2, false)), at(3)).unwrap().duplicate);
+    assert_eq!(log.append(event(seq(1, false)), at(4)).unwrap().cursor, first.cursor);
+}
+
+#[test]
+fn what_its_only_reader_has_can_be_discarded() {
+    let mut log = filled(10);
+    log.discard_through(7);
+    assert_eq!((offsets(&log, 0), log.floor().offset), (vec![8, 9, 10], 7));
 }

@@ -69,7 +69,7 @@ impl v1::NewEvent {
             headers: self.headers,
             traceparent: self.traceparent,
             publisher: publisher.to_owned(),
-            dedupe: if self.dedupe_id.is_empty() { Dedupe::None } else { Dedupe::Id(self.dedupe_id) },
+            dedupe: Dedupe { id: (!self.dedupe_id.is_empty()).then_some(self.dedupe_id), seq: None },
             if_last: self.if_last,
         }
     }

@@ -89,9 +89,14 @@ mod tests {
 
     #[test]
     fn a_shared_delivery_is_the_message_prost_would_have_written() {
-        for (prev, payloads) in [(0, &[b"".as_slice(), b"x"][..]), (300, &[&[7; 1000][..]]), (1 << 40, &[b"a", b"b", b"c"])] {
-            let events: Vec<_> =
-                payloads.iter().zip(prev + 1..).map(|(p, offset)| encode_event(event(p), offset, Timestamp(9))).collect();
+        for (prev, payloads) in
+            [(0, &[b"".as_slice(), b"x"][..]), (300, &[&[7; 1000][..]]), (1 << 40, &[b"a", b"b", b"c"])]
+        {
+            let events: Vec<_> = payloads
+                .iter()
+                .zip(prev + 1..)
+                .map(|(p, offset)| encode_event(event(p), offset, Timestamp(9)))
+                .collect();
             let mut out = BytesMut::new();
             delivery_head(&mut out, 7, prev, events.iter().map(Bytes::len).sum());
             events.iter().for_each(|event| out.extend_from_slice(event));

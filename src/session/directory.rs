@@ -122,6 +122,11 @@ impl Attachment {
         &self.producer
     }
 
+    /// False once a newer attach has taken the session.
+    pub fn is_current(&self) -> bool {
+        self.directory.places.lock().get(&self.producer).is_some_and(|place| place.attach == self.attach)
+    }
+
     /// Where the session acknowledged last.
     pub fn acked(&self) -> Option<Cursor> {
         self.acked

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Failure, Reason},
-    types::{Dedupe, Producer},
+    types::{Producer, Seq},
 };
 
 /// Keeps a session's publishes in order: 1, 2, 3 … without a hole, a repeat where the client is not sure.
@@ -24,23 +24,23 @@ impl Numbering {
         Self { producer, fresh, through: (through > 0).then_some(through) }
     }
 
-    /// How the broker is to recognise the publish numbered `seq`: INVALID_FIELD for 0, WRONG_SEQ for a hole.
-    pub fn dedupe(&self, seq: u64) -> Result<Dedupe, Failure> {
-        if seq == 0 {
+    /// Admits a publish by its number: INVALID_FIELD for 0, WRONG_SEQ for a hole.
+    pub fn seq(&self, number: u64) -> Result<Seq, Failure> {
+        if number == 0 {
             return Err(Failure::new(Reason::InvalidField, "seq must be 1 or more").with("field", "seq"));
         }
         match self.through {
-            Some(through) if seq > through + 1 => {
-                let message = format!("seq {seq} leaves a hole after {through}");
+            Some(through) if number > through + 1 => {
+                let message = format!("seq {number} leaves a hole after {through}");
                 Err(Failure::new(Reason::WrongSeq, message).with("through_seq", through))
             }
-            _ => Ok(Dedupe::Seq { producer: self.producer.clone(), seq, fresh: self.fresh && self.through.is_none() }),
+            _ => Ok(Seq { producer: self.producer.clone(), number, fresh: self.fresh && self.through.is_none() }),
         }
     }
 
-    /// The publish numbered `seq` is stored.
-    pub fn stored(&mut self, seq: u64) {
-        self.through = Some(self.through.map_or(seq, |through| through.max(seq)));
+    /// The publish of that number is stored.
+    pub fn stored(&mut self, number: u64) {
+        self.through = Some(self.through.map_or(number, |through| through.max(number)));
     }
 
     /// Highest number known to be stored; 0 if none is.
@@ -65,23 +65,23 @@ mod tests {
     fn after_a_failure_later_publishes_are_refused_until_the_hole_is_filled() {
         let mut numbering = numbering(true, 0);
         for seq in [1, 2] {
-            numbering.dedupe(seq).unwrap();
+            numbering.seq(seq).unwrap();
             numbering.stored(seq);
         }
         // 3 fails in the broker; 4 and 5 are on their way already.
-        numbering.dedupe(3).unwrap();
+        numbering.seq(3).unwrap();
         for seq in [4, 5] {
-            let refused = numbering.dedupe(seq).unwrap_err();
+            let refused = numbering.seq(seq).unwrap_err();
             assert_eq!((refused.reason, refused.metadata[0].1.as_str()), (Reason::WrongSeq, "2"));
         }
-        assert!(numbering.dedupe(3).is_ok());
+        assert!(numbering.seq(3).is_ok());
     }
 
     #[test]
     fn only_a_session_nobody_knows_must_begin_with_one() {
-        assert!(matches!(numbering(true, 0).dedupe(7), Ok(Dedupe::Seq { fresh: true, .. })));
-        assert!(matches!(numbering(false, 0).dedupe(7), Ok(Dedupe::Seq { fresh: false, .. })));
-        assert!(matches!(numbering(true, 6).dedupe(7), Ok(Dedupe::Seq { fresh: false, .. })));
-        assert_eq!(numbering(true, 0).dedupe(0).unwrap_err().reason, Reason::InvalidField);
+        assert!(matches!(numbering(true, 0).seq(7), Ok(Seq { fresh: true, .. })));
+        assert!(matches!(numbering(false, 0).seq(7), Ok(Seq { fresh: false, .. })));
+        assert!(matches!(numbering(true, 6).seq(7), Ok(Seq { fresh: false, .. })));
+        assert_eq!(numbering(true, 0).seq(0).unwrap_err().reason, Reason::InvalidField);
     }
 }

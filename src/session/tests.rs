@@ -3,10 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    log::Limits,
-    types::{Dedupe, NewEvent},
-};
+use crate::{log::Limits, types::NewEvent};
 
 fn limits(max_events: u64) -> Limits {
     Limits {
@@ -20,7 +17,7 @@ fn limits(max_events: u64) -> Limits {
 
 fn publish(log: &mut Log, count: u64) {
     for _ in 0..count {
-        let event = NewEvent { payload: vec![0; 10].into(), dedupe: Dedupe::None, ..NewEvent::default() };
+        let event = NewEvent { payload: vec![0; 10].into(), ..NewEvent::default() };
         log.append(event, Timestamp::now()).unwrap();
     }
 }
@@ -49,7 +46,9 @@ fn with_credit(events: u64, bytes: u64) -> Options {
 #[test]
 fn a_session_begins_where_it_is_told() {
     let log = log_with(10, 15);
-    for (start, offset) in [(Start::Live, 15), (Start::Earliest, 5), (Start::LastN(2), 13), (Start::Cursor(log.at(7)), 7)] {
+    for (start, offset) in
+        [(Start::Live, 15), (Start::Earliest, 5), (Start::LastN(2), 13), (Start::Cursor(log.at(7)), 7)]
+    {
         assert_eq!(open(start, Options::default(), &log).cursor().offset, offset, "{start:?}");
     }
 }

@@ -267,12 +267,12 @@ mod tests {
                 assert!(line.starts_with(family), "{line} is not of {family}");
             }
         }
-        assert!(seen.len() > 30);
+        assert!(seen.len() > 25);
     }
 
     #[tokio::test]
     async fn the_runtime_it_is_made_on_is_reported() {
         let text = Metrics::new().encode_text();
-        assert!(text.contains("\ntokio_workers 1\n"), "{text}");
+        assert!(text.contains("\ntokio_workers 1.0\n"), "{text}");
     }
 }

@@ -103,36 +103,35 @@ impl NewEvent {
         if self.traceparent.len() > 64 {
             return Err(Invalid::new("event.traceparent", "is longer than 64 bytes"));
         }
-        match &self.dedupe {
-            Dedupe::Id(id) if id.len() > MAX_DEDUPE_LEN => {
-                Err(Invalid::new("event.dedupe_id", format!("is longer than {MAX_DEDUPE_LEN} bytes")))
-            }
-            _ => Ok(self),
+        if self.dedupe.id.as_ref().is_some_and(|id| id.len() > MAX_DEDUPE_LEN) {
+            return Err(Invalid::new("event.dedupe_id", format!("is longer than {MAX_DEDUPE_LEN} bytes")));
         }
+        Ok(self)
     }
 }
 
 /// A session as the origin of publishes: what a broker counts `seq` by.
 pub type Producer = Arc<(ClientId, SessionId)>;
 
-/// How a broker recognises a publish it has stored before.
+/// How a broker recognises a publish it has stored before. Either part is enough.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Dedupe {
-    /// It does not.
-    #[default]
-    None,
-    /// By an id the application chose.
-    Id(String),
-    /// By the publishing session's own numbering.
-    Seq {
-        /// Whose numbering.
-        producer: Producer,
-        /// 1, 2, 3 …
-        seq: u64,
-        /// The session was never opened before, so its numbering must begin with 1. A session that was, may meet a
-        /// log that does not know it (after a restart): its first number is then taken as it is.
-        fresh: bool,
-    },
+pub struct Dedupe {
+    /// An id the application chose.
+    pub id: Option<String>,
+    /// The publishing session's own numbering.
+    pub seq: Option<Seq>,
+}
+
+/// A publish's number in its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seq {
+    /// Whose numbering.
+    pub producer: Producer,
+    /// 1, 2, 3 …
+    pub number: u64,
+    /// The session was never opened before, so its numbering must begin with 1. One that was may meet a log that does
+    /// not know it (after a restart): its first number is then taken as it is.
+    pub fresh: bool,
 }
 
 /// Where a publish ended up.

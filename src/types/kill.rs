@@ -1,6 +1,14 @@
 //! The switch that ends a stream whose peer no longer lets us end it politely.
 
-use tokio_util::sync::CancellationToken;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
 
 /// Ends the HTTP/2 stream it was made for, with RST_STREAM, whatever its flow control says.
 ///
@@ -8,16 +16,39 @@ use tokio_util::sync::CancellationToken;
 /// polite end has not gone out in time. Dropping a response does not do that: HTTP/2 stops polling a stream that is
 /// out of window, so it would stay for as long as the peer likes.
 #[derive(Debug, Clone, Default)]
-pub struct KillSwitch(CancellationToken);
+pub struct KillSwitch(Arc<Switch>);
+
+#[derive(Debug, Default)]
+struct Switch {
+    pulled: AtomicBool,
+    stream: AtomicWaker,
+}
 
 impl KillSwitch {
     /// Ends the stream now. Idempotent.
     pub fn pull(&self) {
-        self.0.cancel();
+        self.0.pulled.store(true, Ordering::Release);
+        self.0.stream.wake();
     }
 
-    /// Completes once pulled. Cancel-safe.
-    pub async fn pulled(&self) {
-        self.0.cancelled().await;
+    /// Ready once pulled. Wakes only the task that asked last: the stream's own.
+    pub fn poll_pulled(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Registered before looking, so that a pull in between is either seen or wakes.
+        self.0.stream.register(cx.waker());
+        if self.0.pulled.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pulling_wakes_who_waits_and_is_remembered() {
+        let switch = KillSwitch::default();
+        tokio::join!(poll_fn(|cx| switch.poll_pulled(cx)), async { switch.clone().pull() });
+        poll_fn(|cx| switch.poll_pulled(cx)).await;
     }
 }

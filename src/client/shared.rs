@@ -1,0 +1,256 @@
+//! What a session's handles and the worker both touch, behind one short lock, and how the worker is told to look.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+
+use super::{Cursor, Error, ErrorKind, Item};
+
+/// Notices (everything but events) that may wait beside the events that credit bounds; beyond it, `Opened` is left
+/// out, and what then follow each other, gaps, are one.
+const NOTICE_LIMIT: usize = 64;
+
+/// Names a session inside one client, for as long as the process lives.
+pub(super) type SessionKey = u64;
+
+/// Counts of events and of their payload bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+}
+
+/// Which sessions want the worker's attention. Bounded: each session stands in it at most once.
+#[derive(Debug, Default)]
+pub(super) struct Attention {
+    wanted: Mutex<Vec<SessionKey>>,
+    notify: Notify,
+}
+
+impl Attention {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Completes once sessions want something; `take` says which. Cancel-safe.
+    pub(super) async fn wanted(&self) {
+        self.notify.notified().await;
+    }
+
+    pub(super) fn take(&self) -> Vec<SessionKey> {
+        std::mem::take(&mut *self.wanted.lock())
+    }
+}
+
+/// The shared part of a session.
+#[derive(Debug)]
+pub(super) struct Shared {
+    key: SessionKey,
+    attention: Arc<Attention>,
+    /// True while the key stands in `attention`.
+    marked: AtomicBool,
+    /// Publishes that may still be handed over.
+    permits: Arc<Semaphore>,
+    inbox: Mutex<Inbox>,
+}
+
+/// What has arrived and was not taken, and what the handles want.
+#[derive(Debug)]
+struct Inbox {
+    items: VecDeque<Item>,
+    notices: usize,
+    waker: Option<Waker>,
+    window: Totals,
+    taken: Totals,
+    /// `taken` when the worker looked last.
+    seen: Totals,
+    cursor: Option<Cursor>,
+    acked: Option<u64>,
+    abandoned: bool,
+    /// Set once, with the last item; the error, if it was one.
+    end: Option<Option<Error>>,
+}
+
+/// What the handles of a session want, as the worker reads it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wishes {
+    pub(super) taken: Totals,
+    pub(super) acked: Option<u64>,
+    pub(super) abandoned: bool,
+}
+
+impl Shared {
+    pub(super) fn new(attention: Arc<Attention>, window: Totals) -> Arc<Self> {
+        static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Self {
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            attention,
+            marked: AtomicBool::new(false),
+            permits: Arc::new(Semaphore::new(0)),
+            inbox: Mutex::new(Inbox {
+                items: VecDeque::new(),
+                notices: 0,
+                waker: None,
+                window,
+                taken: Totals::default(),
+                seen: Totals::default(),
+                cursor: None,
+                acked: None,
+                abandoned: false,
+                end: None,
+            }),
+        })
+    }
+
+    pub(super) fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    pub(super) fn permits(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.permits)
+    }
+
+    // --- the handles' side
+
+    pub(super) fn cursor(&self) -> Option<Cursor> {
+        self.inbox.lock().cursor
+    }
+
+    pub(super) fn ack(&self, offset: u64) {
+        let mut inbox = self.inbox.lock();
+        if inbox.acked.is_none_or(|acked| acked < offset) {
+            inbox.acked = Some(offset);
+            drop(inbox);
+            self.mark();
+        }
+    }
+
+    pub(super) fn abandon(&self) {
+        self.inbox.lock().abandoned = true;
+        self.mark();
+    }
+
+    /// Why the session has ended; `None` while it has not.
+    pub(super) fn end(&self) -> Option<Error> {
+        let end = self.inbox.lock().end.clone()?;
+        Some(end.unwrap_or_else(|| Error::new(ErrorKind::Closed, "the session is closed")))
+    }
+
+    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let mut inbox = self.inbox.lock();
+        let Some(item) = inbox.items.pop_front() else {
+            if inbox.end.is_some() {
+                return Poll::Ready(None);
+            }
+            if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                inbox.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        };
+        let due = match &item {
+            Item::Event(received) => {
+                inbox.taken.events += 1;
+                inbox.taken.bytes += received.event.payload.len() as u64;
+                inbox.half_used()
+            }
+            _ => {
+                inbox.notices -= 1;
+                false
+            }
+        };
+        drop(inbox);
+        if due {
+            self.mark();
+        }
+        Poll::Ready(Some(item))
+    }
+
+    /// Asks the worker to look, once until it does.
+    fn mark(&self) {
+        if !self.marked.swap(true, Ordering::AcqRel) {
+            self.attention.wanted.lock().push(self.key);
+            self.attention.notify.notify_one();
+        }
+    }
+
+    // --- the worker's side
+
+    /// What the handles want. From here on a new wish marks the session again.
+    pub(super) fn wishes(&self) -> Wishes {
+        self.marked.store(false, Ordering::Release);
+        let mut inbox = self.inbox.lock();
+        inbox.seen = inbox.taken;
+        Wishes { taken: inbox.taken, acked: inbox.acked, abandoned: inbox.abandoned }
+    }
+
+    /// Moves the cursor, then hands items over: whoever has seen an item never finds the cursor before it.
+    pub(super) fn put(&self, cursor: Cursor, items: impl IntoIterator<Item = Item>) {
+        let mut inbox = self.inbox.lock();
+        inbox.cursor = Some(cursor);
+        for item in items {
+            inbox.push(item);
+        }
+        let waker = inbox.waker.take();
+        drop(inbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Ends the stream of items and all waiting publishers. Only the first call counts.
+    pub(super) fn finish(&self, error: Option<Error>) {
+        self.permits.close();
+        let mut inbox = self.inbox.lock();
+        if inbox.end.is_some() {
+            return;
+        }
+        inbox.end = Some(error.clone());
+        inbox.push(Item::Closed(error));
+        let waker = inbox.waker.take();
+        drop(inbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Inbox {
+    /// True once the application has taken half a window since the worker granted last.
+    fn half_used(&self) -> bool {
+        let half = |now: u64, then: u64, window: u64| (now - then) >= window.div_ceil(2);
+        half(self.taken.events, self.seen.events, self.window.events)
+            || half(self.taken.bytes, self.seen.bytes, self.window.bytes)
+    }
+
+    fn push(&mut self, item: Item) {
+        match (&item, self.items.back_mut()) {
+            (Item::Event(_), _) => {
+                self.items.push_back(item);
+                return;
+            }
+            // Nothing came between: only the newer attach is news.
+            (Item::Opened(_), Some(last @ Item::Opened(_))) => {
+                *last = item;
+                return;
+            }
+            (Item::Opened(_), _) if self.notices >= NOTICE_LIMIT => return,
+            (Item::Gap(next), Some(Item::Gap(last))) if last.to == next.from && last.reason == next.reason => {
+                last.to = next.to;
+                last.count = if last.count == 0 || next.count == 0 { 0 } else { last.count + next.count };
+                last.possible &= next.possible;
+                return;
+            }
+            _ => {}
+        }
+        self.notices += 1;
+        self.items.push_back(item);
+    }
+}

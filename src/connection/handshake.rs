@@ -1,0 +1,120 @@
+//! Hello and Welcome: who is it, which version, which features.
+
+use tokio::time::timeout;
+
+use super::{Actor, Shared, receive};
+use crate::{
+    error::{Failure, Reason},
+    hub::DEDUPE_DEPTH,
+    proto::v1::{self, stream_data_request, stream_data_response},
+    registry::Entry,
+    types::ClientId,
+};
+
+/// The only protocol version so far.
+const VERSION: u32 = 1;
+/// Optional features of this server. None yet: everything it does is in version 1.
+const FEATURES: [&str; 0] = [];
+/// Longest `Hello.agent`, characters.
+const MAX_AGENT_LEN: usize = 128;
+
+impl Actor {
+    /// Waits for Hello and answers it. `None` if the client half-closed without a word.
+    pub(super) async fn handshake(&mut self) -> Result<Option<ClientId>, Failure> {
+        let limit = self.shared.config.hello_timeout;
+        let late =
+            |_| Failure::new(Reason::HelloTimeout, format!("no hello within {}", humantime::format_duration(limit)));
+        let Some(frame) = timeout(limit, receive(&mut self.call.requests)).await.map_err(late)?? else {
+            return Ok(None);
+        };
+        let Some(stream_data_request::Frame::Hello(hello)) = frame.frame else {
+            return Err(Failure::new(Reason::Protocol, "the first frame must be hello"));
+        };
+        let version = choose_version(&hello)?;
+        let client = choose_client(self.call.client_id.as_ref(), &hello.client_id)?;
+        if hello.agent.chars().count() > MAX_AGENT_LEN {
+            return Err(Failure::new(
+                Reason::Protocol,
+                format!("hello.agent is longer than {MAX_AGENT_LEN} characters"),
+            ));
+        }
+        let entry = self.admission.entry();
+        entry.vitals().received(self.shared.registry.clock().millis());
+        self.shared.metrics.frames_received.inc();
+        self.admission.identify(client.clone(), &hello.agent);
+        let welcome = welcome(&self.shared, entry, version, &client, &hello.features);
+        self.outbox.send(stream_data_response::Frame::Welcome(welcome));
+        if frame.request_id != 0 {
+            let reply = v1::Reply { request_id: frame.request_id, ..v1::Reply::default() };
+            self.outbox.send(stream_data_response::Frame::Reply(reply));
+        }
+        tracing::debug!(connection.id = %entry.id(), client.id = %client, agent = hello.agent, "connection open");
+        Ok(Some(client))
+    }
+}
+
+fn choose_version(hello: &v1::Hello) -> Result<u32, Failure> {
+    let (min, max) = (hello.version_min.max(1), hello.version_max.max(1));
+    if (min..=max).contains(&VERSION) {
+        return Ok(VERSION);
+    }
+    let message = format!("this server speaks version {VERSION}, the client {min} to {max}");
+    Err(Failure::new(Reason::Version, message).with("version", VERSION))
+}
+
+fn choose_client(authenticated: Option<&ClientId>, claimed: &str) -> Result<ClientId, Failure> {
+    match (authenticated, claimed) {
+        (None, "") => Ok(ClientId::generate()),
+        (None, claimed) => ClientId::parse(claimed)
+            .map_err(|invalid| Failure::new(Reason::Protocol, format!("hello: {invalid}")).with("field", "client_id")),
+        (Some(client), claimed) if claimed.is_empty() || claimed == client.as_str() => Ok(client.clone()),
+        (Some(_), _) => Err(Failure::new(Reason::Protocol, "hello.client_id contradicts the metadata")),
+    }
+}
+
+fn welcome(shared: &Shared, entry: &Entry, version: u32, client: &ClientId, wanted: &[String]) -> v1::Welcome {
+    let registry = shared.registry.config();
+    let millis = |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    v1::Welcome {
+        version,
+        features: FEATURES.iter().filter(|f| wanted.iter().any(|w| w == **f)).map(|f| (*f).to_owned()).collect(),
+        connection_id: entry.id().to_string(),
+        node: shared.node.clone(),
+        client_id: client.to_string(),
+        heartbeat_interval_ms: millis(registry.heartbeat_interval),
+        receive_timeout_ms: millis(registry.receive_timeout),
+        limits: Some(v1::Limits {
+            max_payload_bytes: u32::try_from(shared.config.max_payload()).unwrap_or(u32::MAX),
+            max_sessions: u32::try_from(shared.config.max_sessions).unwrap_or(u32::MAX),
+            max_inflight_publishes: u32::try_from(DEDUPE_DEPTH).unwrap_or(u32::MAX),
+            dedupe_window_ms: millis(shared.hub.dedupe_window()),
+            session_ttl_ms: millis(shared.directory.ttl()),
+        }),
+        token_expires_us: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_one_both_speak() {
+        let hello = |version_min, version_max| v1::Hello { version_min, version_max, ..v1::Hello::default() };
+        assert_eq!(choose_version(&hello(0, 0)).unwrap(), 1);
+        assert_eq!(choose_version(&hello(1, 7)).unwrap(), 1);
+        assert_eq!(choose_version(&hello(2, 7)).unwrap_err().reason, Reason::Version);
+    }
+
+    #[test]
+    fn a_client_is_who_authentication_says_or_who_it_says_itself() {
+        let alice = ClientId::parse("alice").unwrap();
+        assert_eq!(choose_client(Some(&alice), "").unwrap(), alice);
+        assert_eq!(choose_client(Some(&alice), "alice").unwrap(), alice);
+        assert_eq!(choose_client(None, "alice").unwrap(), alice);
+        assert!(choose_client(None, "").unwrap().as_str().starts_with("anonymous-"));
+        for (authenticated, claimed) in [(Some(&alice), "bob"), (None, "two words")] {
+            assert_eq!(choose_client(authenticated, claimed).unwrap_err().reason, Reason::Protocol);
+        }
+    }
+}

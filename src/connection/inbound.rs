@@ -1,0 +1,166 @@
+//! Frames in: each is checked and turned into one step of the core, and answered.
+//!
+//! An error takes the narrowest scope. What concerns one request is a Reply; what ends a session is SessionClosed; only
+//! what shows that the client does not speak the protocol comes back as `Err` and ends the stream.
+
+mod open;
+
+use std::sync::Arc;
+
+use super::{Shared, outbox::Outbox};
+use crate::{
+    error::{Failure, Reason},
+    proto::v1::{self, StreamDataRequest, stream_data_request::Frame, stream_data_response},
+    session::Credit,
+    types::{ClientId, Published},
+};
+
+/// What handles the frames of one connection after its handshake.
+pub(super) struct Inbound {
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    client: ClientId,
+}
+
+impl Inbound {
+    pub(super) fn new(shared: &Arc<Shared>, outbox: &Arc<Outbox>, client: ClientId) -> Self {
+        Self { shared: shared.clone(), outbox: outbox.clone(), client }
+    }
+
+    /// Handles one frame; `Err` ends the stream.
+    pub(super) fn handle(&mut self, request: StreamDataRequest) -> Result<(), Failure> {
+        let id = request.request_id;
+        let frame = request.frame.ok_or_else(|| Failure::new(Reason::Protocol, "a frame of no known kind"))?;
+        match frame {
+            Frame::Hello(_) => return Err(Failure::new(Reason::Protocol, "hello came twice")),
+            Frame::OpenSession(open) => {
+                let done = self.open_session(*open)?;
+                self.answer(id, done);
+            }
+            Frame::Publish(publish) => self.publish(id, publish),
+            Frame::Flow(flow) => {
+                let done = self.flow(&flow);
+                self.answer(id, done);
+            }
+            Frame::CloseSession(close) => {
+                let done = self.close_session(&close);
+                self.answer(id, done);
+            }
+            Frame::Authenticate(_) => {
+                self.answer(id, Err(Failure::new(Reason::Unsupported, "this server asks for no token")));
+            }
+            Frame::Heartbeat(heartbeat) => {
+                if heartbeat.reply_requested {
+                    let answer = v1::Heartbeat { nonce: heartbeat.nonce, ..v1::Heartbeat::default() };
+                    self.outbox.send(stream_data_response::Frame::Heartbeat(answer));
+                }
+                self.answer(id, Ok(()));
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, request_id: u64, done: Result<(), Failure>) {
+        self.reply(v1::Reply { request_id, failure: done.err().map(Into::into), ..v1::Reply::default() });
+    }
+
+    fn reply(&self, reply: v1::Reply) {
+        if reply.request_id != 0 {
+            self.outbox.send(stream_data_response::Frame::Reply(reply));
+        }
+    }
+
+    fn publish(&self, request_id: u64, publish: v1::Publish) {
+        let alias = publish.session;
+        let published = self.store(publish);
+        let through_seq = self.outbox.with_lane(alias, |lane| lane.numbering.through()).unwrap_or(0);
+        let reply = v1::Reply { request_id, through_seq, ..v1::Reply::default() };
+        self.reply(match published {
+            Ok(Published { cursor, duplicate, durability }) => v1::Reply {
+                cursor: Some(cursor.into()),
+                duplicate,
+                durability: v1::Durability::from(durability) as i32,
+                ..reply
+            },
+            Err(failure) => {
+                self.shared.metrics.publish_failed(failure.reason);
+                v1::Reply { failure: Some(failure.into()), ..reply }
+            }
+        });
+    }
+
+    /// The lane is asked before and told after, but not locked meanwhile: the broker wakes readers, this one included.
+    fn store(&self, publish: v1::Publish) -> Result<Published, Failure> {
+        let (alias, number) = (publish.session, publish.seq);
+        let admitted = self.outbox.with_lane(alias, |lane| {
+            if !lane.may_publish {
+                return Err(Failure::new(Reason::ReadOnly, "the session was opened to read only"));
+            }
+            let read = lane.reading.as_ref().filter(|_| lane.is_echo()).map(|reading| reading.session.cursor().offset);
+            Ok((lane.feed.clone(), lane.numbering.seq(number)?, read))
+        });
+        let (feed, seq, read) = admitted.unwrap_or_else(|| Err(unknown(alias)))?;
+        let event = publish.event.unwrap_or_default();
+        let (size, limit) = (event.payload.len(), self.shared.config.max_payload());
+        if size > limit {
+            let failure = Failure::new(Reason::TooLarge, format!("the payload is {size} bytes, the limit {limit}"));
+            return Err(failure.with("limit", limit));
+        }
+        let mut event = event.into_event(self.client.as_str());
+        event.dedupe.seq = Some(seq);
+        let event = event.check()?;
+        if let Some(read) = read {
+            feed.discard_through(read);
+        }
+        let published = feed.publish(event)?;
+        if !published.duplicate {
+            self.shared.metrics.events_published.inc();
+            self.shared.metrics.events_published_bytes.inc_by(size as u64);
+        }
+        self.outbox.with_lane(alias, |lane| lane.numbering.stored(number));
+        Ok(published)
+    }
+
+    fn flow(&self, flow: &v1::Flow) -> Result<(), Failure> {
+        let credit = flow.credit.as_ref().map(|credit| Credit { events: credit.events, bytes: credit.bytes });
+        let reader = self.outbox.with_lane(flow.session, |lane| {
+            let reading = lane.reading.as_mut()?;
+            if let Some(acked) = flow.acked
+                && let Some(attachment) = &mut lane.attachment
+            {
+                // Nothing that was not sent can have been processed.
+                let acked = acked.min(reading.session.cursor().offset);
+                attachment.ack(lane.feed.log().at(acked));
+            }
+            let may_send = reading.session.flow(credit, flow.paused);
+            may_send.then(|| reading.reader.reader().clone())
+        });
+        match reader {
+            None => Err(unknown(flow.session)),
+            // A lane that was blocked is held, and only a Flow lets it go.
+            Some(reader) => {
+                if let Some(reader) = reader {
+                    reader.rearm();
+                    reader.wake();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn close_session(&self, close: &v1::CloseSession) -> Result<(), Failure> {
+        let found = self.outbox.close_session(close.session, None, |lane| {
+            if let Some(attachment) = &mut lane.attachment
+                && !close.keep
+            {
+                attachment.forget();
+            }
+            true
+        });
+        if found { Ok(()) } else { Err(unknown(close.session)) }
+    }
+}
+
+fn unknown(alias: u32) -> Failure {
+    Failure::new(Reason::UnknownSession, format!("no session {alias} is open on this connection"))
+}

@@ -1,0 +1,191 @@
+//! One session of a connection: its reading side, its numbers and its hold on its name.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    hub::{Class, Feed, ReaderGuard},
+    proto::{self, v1::stream_data_response::Frame},
+    registry::SessionStatus,
+    session::{Attachment, Gap, GapReason, Numbering, Run, Session, Step},
+    telemetry::metrics::Metrics,
+    types::Timestamp,
+};
+
+/// Events from this size on are not copied next to others but handed on as they are.
+const SHARE_FROM: usize = 4096;
+
+/// A session on this connection. Nameless ones have no attachment, publish-only ones no reading.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) feed: Arc<Feed>,
+    pub(super) numbering: Numbering,
+    pub(super) may_publish: bool,
+    pub(super) attachment: Option<Attachment>,
+    pub(super) reading: Option<Reading>,
+    /// Counts it as open.
+    pub(super) active: Active,
+}
+
+/// Counts a session as open until dropped.
+#[derive(Debug)]
+pub(super) struct Active(Arc<Metrics>);
+
+impl Active {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.sessions_active.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.sessions_active.dec();
+    }
+}
+
+/// The reading side.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) session: Session,
+    pub(super) reader: ReaderGuard,
+    /// Bytes the lane may still send in this round; below zero after an event larger than that.
+    pub(super) deficit: isize,
+}
+
+/// Chunks of a response body being put together: small pieces are copied into one, large ones stand alone.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) chunks: std::collections::VecDeque<Bytes>,
+    pub(super) open: BytesMut,
+    pub(super) frames: u64,
+}
+
+impl Batch {
+    pub(super) fn frame(&mut self, frame: Frame) {
+        proto::frame(&mut self.open, frame);
+        self.frames += 1;
+    }
+
+    fn run(&mut self, alias: u32, run: Run<'_>) {
+        self.open.reserve(run.encoded_len.min(SHARE_FROM) + 64);
+        proto::delivery_head(&mut self.open, alias, run.prev, run.encoded_len);
+        for record in run.records {
+            if record.encoded.len() < SHARE_FROM {
+                self.open.extend_from_slice(&record.encoded);
+            } else {
+                self.close();
+                self.chunks.push_back(record.encoded.clone());
+            }
+        }
+        self.frames += 1;
+    }
+
+    /// Makes a chunk of what has been copied so far.
+    pub(super) fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.chunks.push_back(self.open.split().freeze());
+        }
+    }
+}
+
+/// Why a turn was over.
+#[derive(Debug)]
+pub(super) enum TurnEnd {
+    /// Nothing more to send, or nothing allowed: growth or a Flow will wake the lane.
+    Quiet,
+    /// The deficit is used up.
+    Spent,
+    /// The session has ended.
+    Ended(Option<crate::error::Failure>),
+}
+
+impl Reading {
+    /// Sends what the deficit allows. The bytes used, and why it stopped.
+    pub(super) fn turn(&mut self, alias: u32, batch: &mut Batch, metrics: &Metrics) -> (usize, TurnEnd) {
+        let feed = self.reader.feed().clone();
+        let mut used = 0;
+        loop {
+            let log = feed.log();
+            match self.session.next(&log, usize::try_from(self.deficit).unwrap_or(0)) {
+                Step::Run(run) => {
+                    used += run.encoded_len;
+                    count(&run, metrics);
+                    self.deficit -= isize::try_from(run.encoded_len).unwrap_or(isize::MAX);
+                    batch.run(alias, run);
+                    if self.deficit <= 0 {
+                        return (used, TurnEnd::Spent);
+                    }
+                }
+                Step::Gap(gap) => {
+                    metrics.gap(gap.reason.as_str());
+                    batch.frame(Frame::Gap(gap_frame(alias, &gap)));
+                }
+                Step::Idle => {
+                    drop(log);
+                    self.reader.reader().rearm();
+                    let grown = feed.log().head() != self.session.cursor();
+                    if !(grown && self.reader.reader().hold()) {
+                        self.deficit = 0;
+                        return (used, TurnEnd::Quiet);
+                    }
+                }
+                // Stays held: until a Flow allows more, growth would wake the connection for nothing.
+                Step::Blocked => {
+                    self.deficit = 0;
+                    return (used, TurnEnd::Quiet);
+                }
+                Step::End(failure) => return (used, TurnEnd::Ended(failure)),
+            }
+        }
+    }
+}
+
+fn count(run: &Run<'_>, metrics: &Metrics) {
+    metrics.events_delivered.inc_by(run.records.len() as u64);
+    metrics.events_delivered_bytes.inc_by(run.payload_len);
+    if let Some(oldest) = run.records.clone().next() {
+        let waited = Timestamp::now().0.saturating_sub(oldest.time.0);
+        metrics.delivery_latency.observe(std::time::Duration::from_micros(waited));
+    }
+}
+
+fn gap_frame(alias: u32, gap: &Gap) -> proto::v1::Gap {
+    proto::v1::Gap {
+        session: alias,
+        from: Some(gap.from.into()),
+        to: Some(gap.to.into()),
+        reason: match gap.reason {
+            GapReason::Retention => proto::v1::GapReason::Retention,
+            GapReason::Epoch => proto::v1::GapReason::Epoch,
+            GapReason::Diverged => proto::v1::GapReason::Diverged,
+        } as i32,
+        count: gap.count,
+        possible: gap.reason == GapReason::Diverged,
+    }
+}
+
+impl Lane {
+    /// As operators see it; `fallback` names a session that has no name.
+    pub(super) fn status(&self, fallback: &str) -> SessionStatus {
+        let head = self.feed.log().head().offset;
+        let name = self.attachment.as_ref().map(|attachment| attachment.producer().1.to_string());
+        let session = self.reading.as_ref().map(|reading| &reading.session);
+        let cursor = session.map_or(head, |session| session.cursor().offset);
+        SessionStatus {
+            session_id: name.unwrap_or_else(|| fallback.to_owned()),
+            topic: self.feed.topic().to_string(),
+            cursor,
+            lag: head.saturating_sub(cursor),
+            paused: session.is_some_and(Session::is_paused),
+            attach: self.attachment.as_ref().map_or(1, Attachment::attach),
+            delivered: session.map_or(0, Session::sent_events),
+        }
+    }
+
+    /// True if the topic answers this lane alone.
+    pub(super) fn is_echo(&self) -> bool {
+        self.feed.class() == Class::Echo
+    }
+}

@@ -1,0 +1,51 @@
+//! What the registry can ask of a connection.
+
+use std::sync::Arc;
+
+use super::outbox::Outbox;
+use crate::{
+    error::Failure,
+    proto::v1::{self, stream_data_response::Frame},
+    registry::{DrainNotice, Peer, SessionStatus},
+    types::TransportHandle,
+};
+
+/// A connection, as the registry holds it.
+#[derive(Debug)]
+pub(super) struct StreamPeer {
+    outbox: Arc<Outbox>,
+    transport: TransportHandle,
+}
+
+impl StreamPeer {
+    pub(super) fn new(outbox: Arc<Outbox>, transport: TransportHandle) -> Arc<Self> {
+        Arc::new(Self { outbox, transport })
+    }
+}
+
+impl Peer for StreamPeer {
+    fn heartbeat(&self, reply_requested: bool) -> bool {
+        let heartbeat = v1::Heartbeat { nonce: fastrand::u64(..), reply_requested, marks: Vec::new() };
+        self.outbox.try_send(Frame::Heartbeat(heartbeat))
+    }
+
+    /// The frame alone would not move a client: one that reconnects reuses its transport, so that must go as well. And
+    /// GOAWAY alone would not be seen: gRPC does not show it to a call that is running.
+    fn drain(&self, notice: DrainNotice) {
+        let millis = |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        self.outbox.send(Frame::Drain(v1::Drain {
+            reason: notice.reason.to_owned(),
+            reconnect_delay_ms: millis(notice.reconnect_delay),
+            deadline_ms: millis(notice.deadline),
+        }));
+        self.transport.go_away();
+    }
+
+    fn close(&self, failure: Failure) {
+        self.outbox.close(failure);
+    }
+
+    fn sessions(&self) -> Vec<SessionStatus> {
+        self.outbox.sessions()
+    }
+}

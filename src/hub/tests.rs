@@ -1,0 +1,79 @@
+use super::*;
+use crate::broker::memory::Memory;
+
+fn hub() -> Hub {
+    Hub::new(Config::default(), Broker::Memory(Memory::new(100)), Arc::new(Metrics::default()))
+}
+
+fn topic(name: &str) -> Topic {
+    Topic::parse(name).unwrap()
+}
+
+fn event() -> NewEvent {
+    NewEvent { payload: "x".into(), ..NewEvent::default() }
+}
+
+fn taken(ready: &ReadySet) -> Vec<u32> {
+    let mut aliases = Vec::new();
+    ready.take(&mut aliases);
+    aliases
+}
+
+#[test]
+fn sessions_of_one_topic_share_a_feed_that_ends_with_the_last() {
+    let hub = hub();
+    let (first, second) = (hub.join(&topic("t")).unwrap(), hub.join(&topic("t")).unwrap());
+    assert!(Arc::ptr_eq(&first, &second));
+    drop(first);
+    assert_eq!(hub.feeds.lock().len(), 1);
+    drop(second);
+    assert!(hub.feeds.lock().is_empty());
+}
+
+#[test]
+fn a_publish_wakes_each_reader_once_until_it_has_looked() {
+    let hub = hub();
+    let feed = hub.join(&topic("t")).unwrap();
+    let ready = Arc::new(ReadySet::default());
+    let guards: Vec<_> = (1..=3).map(|alias| feed.attach(Reader::new(alias, ready.clone()))).collect();
+    hub.publish(&topic("t"), event()).unwrap();
+    hub.publish(&topic("t"), event()).unwrap();
+    assert_eq!(taken(&ready), [1, 2, 3]);
+
+    guards[0].reader().rearm();
+    hub.publish(&topic("t"), event()).unwrap();
+    assert_eq!(taken(&ready), [1], "the others have not looked yet");
+}
+
+#[test]
+fn a_reader_that_leaves_is_not_woken_and_takes_nobody_with_it() {
+    let hub = hub();
+    let feed = hub.join(&topic("t")).unwrap();
+    let ready = Arc::new(ReadySet::default());
+    let mut guards: Vec<_> = (1..=5).map(|alias| feed.attach(Reader::new(alias, ready.clone()))).collect();
+    guards.remove(1);
+    guards.remove(0);
+    hub.publish(&topic("t"), event()).unwrap();
+    let mut woken = taken(&ready);
+    woken.sort_unstable();
+    assert_eq!((woken, feed.reader_count()), (vec![3, 4, 5], 3));
+    drop(guards);
+    assert_eq!(feed.reader_count(), 0);
+}
+
+#[test]
+fn an_echo_topic_is_another_one_for_everybody() {
+    let hub = hub();
+    let (mine, theirs) = (hub.join(&topic("echo")).unwrap(), hub.join(&topic("echo")).unwrap());
+    mine.publish(event()).unwrap();
+    assert_eq!((mine.log().head().offset, theirs.log().head().offset), (1, 0));
+    assert_eq!(hub.publish(&topic("echo.x"), event()).unwrap_err().reason, Reason::Unsupported);
+    assert!(hub.list("", "", 10).is_empty());
+}
+
+#[test]
+fn a_name_no_rule_covers_is_refused() {
+    let config = Config { rules: Config::default().rules[..2].to_vec(), ..Config::default() };
+    let hub = Hub::new(config, Broker::Memory(Memory::new(1)), Arc::new(Metrics::default()));
+    assert_eq!(hub.join(&topic("t")).unwrap_err().reason, Reason::UnknownTopic);
+}

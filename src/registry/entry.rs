@@ -1,0 +1,190 @@
+//! One connection in the registry.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use super::{Registry, Vitals};
+use crate::{
+    error::Failure,
+    types::{ClientId, ConnectionId, Timestamp},
+};
+
+/// What the registry can ask of a connection. Implemented by the connection itself; none of these blocks.
+pub trait Peer: Send + Sync {
+    /// Queues a heartbeat ahead of all data; false if even that has no room.
+    fn heartbeat(&self, reply_requested: bool) -> bool;
+    /// Tells the client to move.
+    fn drain(&self, notice: DrainNotice);
+    /// Ends the connection. The first failure is the call's status.
+    fn close(&self, failure: Failure);
+    /// Its sessions, ordered by id.
+    fn sessions(&self) -> Vec<SessionStatus>;
+}
+
+/// What a client is told when the server leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainNotice {
+    /// For people.
+    pub reason: &'static str,
+    /// How long to wait before connecting elsewhere.
+    pub reconnect_delay: Duration,
+    /// When the connection will be ended.
+    pub deadline: Duration,
+}
+
+/// A session as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Its name.
+    pub session_id: String,
+    /// Its topic.
+    pub topic: String,
+    /// The last offset sent.
+    pub cursor: u64,
+    /// Events between that and the head.
+    pub lag: u64,
+    /// Paused by the client.
+    pub paused: bool,
+    /// Its fencing number.
+    pub attach: u64,
+    /// Events sent on this connection.
+    pub delivered: u64,
+}
+
+/// One live connection.
+pub struct Entry {
+    number: u64,
+    id: ConnectionId,
+    peer_addr: SocketAddr,
+    opened: Timestamp,
+    vitals: Vitals,
+    client: OnceLock<(ClientId, Box<str>)>,
+    peer: OnceLock<Weak<dyn Peer>>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").field("id", &self.id).field("client", &self.client.get()).finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    pub(super) fn new(number: u64, peer_addr: SocketAddr, vitals: Vitals) -> Self {
+        Self {
+            number,
+            id: ConnectionId::generate(),
+            peer_addr,
+            opened: Timestamp::now(),
+            vitals,
+            client: OnceLock::new(),
+            peer: OnceLock::new(),
+        }
+    }
+
+    /// Its place in the order of admission.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The remote end.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.peer_addr
+    }
+
+    /// When it was admitted.
+    pub fn opened(&self) -> Timestamp {
+        self.opened
+    }
+
+    /// How it is doing.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// Whom it serves, once that is known.
+    pub fn client_id(&self) -> Option<&ClientId> {
+        self.client.get().map(|(client, _)| client)
+    }
+
+    /// What the client calls its software.
+    pub fn agent(&self) -> &str {
+        self.client.get().map_or("", |(_, agent)| agent)
+    }
+
+    fn peer(&self) -> Option<Arc<dyn Peer>> {
+        self.peer.get()?.upgrade()
+    }
+
+    /// Its sessions.
+    pub fn sessions(&self) -> Vec<SessionStatus> {
+        self.peer().map(|peer| peer.sessions()).unwrap_or_default()
+    }
+
+    /// See [`Peer::close`].
+    pub fn close(&self, failure: Failure) {
+        if let Some(peer) = self.peer() {
+            peer.close(failure);
+        }
+    }
+
+    pub(super) fn drain(&self, notice: DrainNotice) {
+        if let Some(peer) = self.peer() {
+            peer.drain(notice);
+        }
+    }
+
+    pub(super) fn heartbeat(&self, reply_requested: bool) -> bool {
+        self.peer().is_some_and(|peer| peer.heartbeat(reply_requested))
+    }
+}
+
+/// Keeps a connection in the registry until dropped.
+#[derive(Debug)]
+pub struct Admission {
+    registry: Arc<Registry>,
+    entry: Arc<Entry>,
+    cause: &'static str,
+}
+
+impl Admission {
+    pub(super) fn new(registry: Arc<Registry>, entry: Arc<Entry>) -> Self {
+        Self { registry, entry, cause: "GONE" }
+    }
+
+    /// The entry.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// Who is to be asked; once.
+    pub fn bind(&self, peer: Weak<dyn Peer>) {
+        let bound = self.entry.peer.set(peer);
+        debug_assert!(bound.is_ok(), "a connection is bound once");
+    }
+
+    /// Whom the connection serves; once, after the handshake.
+    pub fn identify(&self, client: ClientId, agent: &str) {
+        if self.entry.client.set((client.clone(), agent.into())).is_ok() {
+            self.registry.identified(&self.entry, &client);
+        }
+    }
+
+    /// Why it ends: a word of the closed vocabulary, for the metric.
+    pub fn set_cause(&mut self, cause: &'static str) {
+        self.cause = cause;
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.registry.remove(&self.entry, self.cause);
+    }
+}

@@ -1,0 +1,123 @@
+//! `[telemetry]`: logs, the report line, traces.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use crate::types::Secret;
+
+/// `[telemetry]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What is logged: a level, or directives such as `info,bowline::transport=debug`.
+    pub log: String,
+    /// How it is written.
+    pub format: Format,
+    /// How often the report line is logged; `0s` never.
+    #[serde(with = "humantime_serde")]
+    pub report_interval: Duration,
+    /// `[telemetry.otlp]`.
+    pub otlp: Otlp,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            log: "info".to_owned(),
+            format: Format::Auto,
+            report_interval: Duration::from_secs(60),
+            otlp: Otlp::default(),
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people on a terminal, as JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[telemetry.otlp]`: traces to an OpenTelemetry collector. The `OTEL_*` variables of the specification fill what is
+/// left empty here, and switch the export on by themselves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Otlp {
+    /// Whether to export.
+    pub enabled: bool,
+    /// URL of the collector's gRPC port; empty for `OTEL_EXPORTER_OTLP_ENDPOINT`, or else `http://localhost:4317`.
+    pub endpoint: String,
+    /// `name=value` pairs, separated by commas, sent with each export.
+    pub headers: Secret,
+    /// Longest time one export may take.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Share of new traces that is kept, 0 to 1; a sampled parent is always followed.
+    pub sample_ratio: f64,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            endpoint: String::new(),
+            headers: Secret::default(),
+            timeout: Duration::from_secs(10),
+            sample_ratio: 1.0,
+        }
+    }
+}
+
+impl Config {
+    /// Everything wrong with the section, as `(key, sentence)`.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut must = |holds: bool, key: &str, sentence: String| {
+            if !holds {
+                problems.push((key.to_owned(), sentence));
+            }
+        };
+        let directives = EnvFilter::builder().parse(&self.log);
+        must(!self.log.trim().is_empty(), "log", "must not be empty; write \"off\" for no logs".into());
+        if let Err(error) = directives {
+            must(false, "log", format!("is {:?}, which is no level or list of directives: {error}", self.log));
+        }
+        must(
+            self.report_interval.is_zero() || self.report_interval >= Duration::from_secs(1),
+            "report_interval",
+            "must be 0s (never) or at least 1s".into(),
+        );
+        let endpoint = &self.otlp.endpoint;
+        must(
+            endpoint.is_empty() || endpoint.starts_with("http://") || endpoint.starts_with("https://"),
+            "otlp.endpoint",
+            "must be empty or a URL that begins with http:// or https://".into(),
+        );
+        must(!self.otlp.timeout.is_zero(), "otlp.timeout", "must be longer than zero".into());
+        must((0.0..=1.0).contains(&self.otlp.sample_ratio), "otlp.sample_ratio", "must be from 0 to 1".into());
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().problems(), []);
+    }
+
+    #[test]
+    fn a_log_directive_that_is_none_is_named() {
+        let config = Config { log: "info,bowline=loud".into(), ..Config::default() };
+        assert_eq!(config.problems().first().map(|(key, _)| key.as_str()), Some("log"));
+    }
+}
