@@ -10,14 +10,14 @@ pub const FUNCTION_LINES: (usize, usize) = (40, 60);
 /// Words a name must not have: they say that something is there, not what it does.
 const EMPTY_WORDS: &[&str] = &["Manager", "Helper", "Util", "Utils", "Data", "Info"];
 
-/// Files over the ceiling.
+/// Files over the ceiling. Tests in a file of their own do not count, as those inside a file do not.
 pub fn long_files(sources: &[Source]) -> Vec<String> {
     files_over(sources, FILE_LINES.1)
 }
 
 /// Files longer than `limit`.
 pub fn files_over(sources: &[Source], limit: usize) -> Vec<String> {
-    let long = sources.iter().filter(|s| s.lines() > limit);
+    let long = sources.iter().filter(|s| s.lines() > limit && !s.is_test());
     long.map(|s| format!("{}: {} lines, {limit} are allowed", s.path, s.lines())).collect()
 }
 
@@ -45,7 +45,8 @@ pub fn mod_files(sources: &[Source]) -> Vec<String> {
     named_mod.map(|s| format!("{}: is to be called after its folder", s.path)).collect()
 }
 
-/// A gRPC status built anywhere but in `error`. Turning a `Failure` into one, with `into` or `Status::from`, is right.
+/// A failed gRPC status built anywhere but in `error`. Turning a `Failure` into one, with `into` or `Status::from`, is
+/// right.
 pub fn built_statuses(sources: &[Source]) -> Vec<String> {
     let elsewhere = sources.iter().filter(|s| s.module()[0] != "error");
     elsewhere
@@ -54,7 +55,8 @@ pub fn built_statuses(sources: &[Source]) -> Vec<String> {
                 let name: String =
                     source.code[at + 8..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 let call = source.code[at + 8 + name.len()..].starts_with('(');
-                let constructor = name.starts_with(|c: char| c.is_ascii_lowercase()) && name != "from";
+                let constructor =
+                    name.starts_with(|c: char| c.is_ascii_lowercase()) && !matches!(name.as_str(), "from" | "ok");
                 constructor && call && names_tonic_status(source, at)
             });
             places.map(|at| format!("{}: builds a Status; make a Failure and convert it", source.place(at)))
@@ -73,9 +75,12 @@ fn names_tonic_status(source: &Source, at: usize) -> bool {
     })
 }
 
+/// Who may spawn: the tracker itself, and the client's one worker, whose parent is the program that uses the client.
+const SPAWNERS: &[&str] = &["src/lifecycle.rs", "src/client/worker.rs"];
+
 /// Tasks that nobody waits for.
 pub fn detached_tasks(sources: &[Source]) -> Vec<String> {
-    let elsewhere = sources.iter().filter(|s| s.module()[0] != "lifecycle");
+    let elsewhere = sources.iter().filter(|s| !SPAWNERS.contains(&s.path.as_str()));
     elsewhere
         .flat_map(|source| {
             let calls = ["tokio::spawn", "task::spawn", "Handle::current().spawn"];
