@@ -55,7 +55,11 @@ pub async fn run(loaded: Loaded, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let app = App::start(&loaded, metrics)?;
     let signal = signals.next().await;
     tracing::info!(signal, "told to leave");
-    app.leave(async { drop(signals.next().await) }).await;
+    let hurry = async {
+        let signal = signals.next().await;
+        tracing::warn!(signal, "told to leave at once");
+    };
+    app.leave(hurry).await;
     Ok(())
 }
 
