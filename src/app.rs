@@ -101,6 +101,7 @@ impl App {
             let (tasks, transport) = (tasks.clone(), config.transport);
             async move { transport::serve(listener, service, &transport, &tasks, metrics, shutdown).await }
         });
+        tracing::info!(%address, tls = loaded.config.transport.tls.enabled, "listening for clients");
         lifecycle.advance(Phase::Serving);
         let registry = shared.registry.clone();
         Ok(Self { lifecycle, registry, drain: config.drain, address, admin, end_transports, transports })
