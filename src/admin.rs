@@ -25,7 +25,11 @@ pub use config::Config;
 pub use connections::{Connections, Row};
 pub use server::{Admin, StartError};
 
-use crate::{health::Health, lifecycle::Phase, telemetry::metrics::Metrics};
+use crate::{
+    health::Health,
+    lifecycle::Phase,
+    telemetry::metrics::{Metrics, REVISION},
+};
 
 /// Every path there is.
 const PATHS: [&str; 7] = ["/livez", "/readyz", "/startupz", "/metrics", "/connections", "/config", "/version"];
@@ -80,7 +84,7 @@ async fn configuration(State(parts): State<Arc<Parts>>) -> Json<Value> {
 }
 
 async fn version() -> Json<Value> {
-    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "revision": env!("BOWLINE_GIT_REVISION") }))
+    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "revision": REVISION }))
 }
 
 async fn unknown(uri: Uri) -> Response {

@@ -1,1 +1,173 @@
-//! Under construction.
+//! The composition root: builds every part, hands each what it needs, and takes them down in order. It knows
+//! everything and decides nothing.
+
+mod operators;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    sync::watch,
+    time::{interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tower::Layer;
+
+use crate::{
+    admin,
+    broker::{Broker, memory::Memory},
+    config::Loaded,
+    connection,
+    error::{Failure, Reason},
+    health::Health,
+    hub::Hub,
+    lifecycle::{self, Lifecycle, Phase, Signals},
+    proto,
+    registry::Registry,
+    service,
+    session::Directory,
+    telemetry::{metrics::Metrics, report},
+    transport::{self, Listener, Shutdown},
+};
+
+/// How long transports may take to end after the last connection has.
+const TRANSPORT_GRACE: Duration = Duration::from_secs(2);
+/// How long tasks may take to end after everything they serve has.
+const TASK_GRACE: Duration = Duration::from_secs(1);
+/// How often histories are trimmed and forgotten sessions dropped.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A server that serves.
+#[derive(Debug)]
+pub struct App {
+    lifecycle: Lifecycle,
+    registry: Arc<Registry>,
+    drain: lifecycle::Config,
+    address: SocketAddr,
+    admin: Option<admin::Admin>,
+    end_transports: CancellationToken,
+    transports: tokio::task::JoinHandle<()>,
+}
+
+/// Serves until a signal says otherwise, then leaves in order. A second signal skips the waiting.
+pub async fn run(loaded: Loaded, metrics: Arc<Metrics>) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let app = App::start(&loaded, metrics)?;
+    let signal = signals.next().await;
+    tracing::info!(signal, "told to leave");
+    app.leave(async { drop(signals.next().await) }).await;
+    Ok(())
+}
+
+impl App {
+    /// Builds and starts every part; fails if an address is taken or a file cannot be read.
+    pub fn start(loaded: &Loaded, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        let config = loaded.config.clone();
+        let lifecycle = Lifecycle::default();
+        let tasks = lifecycle.tasks().clone();
+        let health = Health::new(&lifecycle);
+
+        let broker = Broker::Memory(Memory::new(config.topics.max_topics));
+        let shared = Arc::new(connection::Shared {
+            config: config.connection,
+            node: config.server.node_name(),
+            registry: Arc::new(Registry::new(config.registry, metrics.clone())),
+            hub: Arc::new(Hub::new(config.topics, broker, metrics.clone())),
+            directory: Arc::new(Directory::new(config.session)),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        });
+        let listener = Listener::bind(&config.transport).context("cannot serve clients")?;
+        let address = listener.local_addr();
+        let admin = config
+            .admin
+            .enabled
+            .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &shared))
+            .transpose()?;
+
+        tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
+        tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
+        tasks.spawn_until_stopped("report", report::run(metrics.clone(), config.telemetry.report_interval));
+        tasks.spawn_until_stopped("phase metric", follow_phase(metrics.clone(), lifecycle.watch()));
+
+        let end_transports = CancellationToken::new();
+        let shutdown = Shutdown { begin: end_transports.clone(), grace: TRANSPORT_GRACE };
+        let service = observed(&metrics)?.layer(service::routes(&shared, &health)?.prepare());
+        let transports = tasks.spawn("transports", {
+            let (tasks, transport) = (tasks.clone(), config.transport);
+            async move { transport::serve(listener, service, &transport, &tasks, metrics, shutdown).await }
+        });
+        lifecycle.advance(Phase::Serving);
+        let registry = shared.registry.clone();
+        Ok(Self { lifecycle, registry, drain: config.drain, address, admin, end_transports, transports })
+    }
+
+    /// Where clients are served, with the port the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where operators are served, if they are.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(admin::Admin::address)
+    }
+
+    /// Leaves: not ready, still serving; then clients are told to move; then what is left is closed. `hurry` skips what
+    /// is still to be waited for. Ends by itself, at the latest after the configured times and three seconds.
+    pub async fn leave(self, hurry: impl Future<Output = ()>) {
+        let deadline = self.drain.deadline;
+        let polite = async {
+            self.lifecycle.advance(Phase::LameDuck);
+            tokio::time::sleep(self.drain.lame_duck).await;
+            self.lifecycle.advance(Phase::Draining);
+            self.registry.drain(deadline, deadline / 2);
+            timeout(deadline, self.registry.emptied()).await.is_ok()
+        };
+        let emptied = tokio::select! {
+            emptied = polite => emptied,
+            () = hurry => false,
+        };
+        if !emptied {
+            tracing::warn!(connections = self.registry.len(), "closing the connections that are left");
+        }
+        self.lifecycle.advance(Phase::Draining);
+        self.registry.close_all(&Failure::new(Reason::Draining, "this server has left"));
+        self.end_transports.cancel();
+        if self.transports.await.is_err() {
+            tracing::error!("serving transports ended in a panic");
+        }
+        self.lifecycle.advance(Phase::Stopped);
+        if timeout(TASK_GRACE, self.lifecycle.ended()).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+        if let Some(admin) = self.admin {
+            admin.ended().await;
+        }
+    }
+}
+
+fn observed(metrics: &Arc<Metrics>) -> anyhow::Result<service::observe::ObserveLayer> {
+    let methods = service::observe::Methods::default()
+        .with(proto::DESCRIPTORS)
+        .and_then(|methods| methods.with(tonic_health::pb::FILE_DESCRIPTOR_SET))
+        .context("the descriptors built into the program are broken")?;
+    Ok(service::observe::ObserveLayer::new(methods, metrics.clone()))
+}
+
+async fn follow_phase(metrics: Arc<Metrics>, mut phase: watch::Receiver<Phase>) {
+    loop {
+        metrics.phase_entered(*phase.borrow_and_update());
+        if phase.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn housekeeping(shared: Arc<connection::Shared>) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        shared.hub.sweep();
+        shared.directory.sweep();
+    }
+}

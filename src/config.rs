@@ -23,7 +23,7 @@ pub use self::{
     problem::{Problem, Problems},
     server::Config as ServerConfig,
 };
-use crate::{admin, hub, lifecycle, session, telemetry, transport};
+use crate::{admin, auth, connection, hub, lifecycle, registry, session, telemetry, transport};
 
 /// Every section. Only the composition root and the commands `serve` and `config` see it whole.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -33,10 +33,16 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[transport]`: sockets, TLS, HTTP/2.
     pub transport: transport::Config,
+    /// `[registry]`: how many connections there may be, and when one counts as lost.
+    pub registry: registry::Config,
+    /// `[connection]`: what one connection may do and how it is served.
+    pub connection: connection::Config,
     /// `[session]`: what outlives a connection.
     pub session: session::Config,
     /// `[topics]`: which topics may exist and what they keep.
     pub topics: hub::Config,
+    /// `[auth]`: who may call.
+    pub auth: auth::Config,
     /// `[admin]`: the port for operators.
     pub admin: admin::Config,
     /// `[telemetry]`: logs, traces, the report line.
@@ -55,11 +61,21 @@ impl Config {
         let split = |text: String| text.split_once(' ').map(|(key, rest)| (key.to_owned(), rest.to_owned()));
         section("server", self.server.problems());
         section("transport", self.transport.validate().into_iter().filter_map(split).collect());
+        section("registry", self.registry.problems());
+        section("connection", self.connection.problems());
         section("topics", self.topics.problems());
         section("telemetry", self.telemetry.problems());
         if self.admin.enabled && self.admin.listen == self.transport.listen && self.admin.listen.port() != 0 {
             let sentence = format!("is {}, which is also transport.listen; they need a port each", self.admin.listen);
             all.push(("admin.listen".to_owned(), sentence));
+        }
+        if self.auth.mode == auth::Mode::Loopback && !self.transport.listen.ip().is_loopback() {
+            let sentence = format!(
+                "is \"loopback\", but transport.listen is {}: where strangers can call, believing what clients say of \
+                 themselves has to be chosen in words, auth.mode = \"anonymous\"",
+                self.transport.listen
+            );
+            all.push(("auth.mode".to_owned(), sentence));
         }
         all
     }

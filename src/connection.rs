@@ -21,6 +21,7 @@ mod peer;
 use std::{sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tonic::Streaming;
 
@@ -196,13 +197,18 @@ impl Actor {
         let Some(client) = self.handshake().await? else { return Ok(()) };
         let mut inbound = inbound::Inbound::new(&self.shared, &self.outbox, client);
         while let Some(frame) = receive(&mut self.call.requests).await? {
-            self.admission.entry().vitals().received(self.shared.registry.clock().millis());
-            self.shared.metrics.frames_received.inc();
+            self.received(&frame);
             inbound.handle(frame)?;
             // Only a client that does not take its answers has to wait here; it would otherwise fill our memory.
             self.outbox.room().await;
         }
         Ok(())
+    }
+
+    fn received(&self, frame: &StreamDataRequest) {
+        self.admission.entry().vitals().received(self.shared.registry.clock().millis());
+        self.shared.metrics.frames_received.inc();
+        self.shared.metrics.frames_received_bytes.inc_by(frame.encoded_len() as u64);
     }
 
     /// Waits until what is due has gone out; if HTTP/2 does not let it, ends the stream.

@@ -72,6 +72,27 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Everything wrong with the section, as `(key, sentence)`.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let times = [
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("probe_timeout", self.probe_timeout),
+            ("probe_queue_timeout", self.probe_queue_timeout),
+            ("health_interval", self.health_interval),
+            ("silent_after", self.silent_after),
+            ("send_timeout", self.send_timeout),
+        ];
+        let zero = times.into_iter().filter(|(_, time)| time.is_zero());
+        let mut problems: Vec<_> =
+            zero.map(|(key, _)| (key.to_owned(), "must be longer than zero".to_owned())).collect();
+        if self.max_connections == 0 {
+            problems.push(("max_connections".into(), "must be at least 1".into()));
+        }
+        problems
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Registry {

@@ -105,7 +105,58 @@ impl Telemetry {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, Request, Response};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Answers one export as a collector does, and returns what it was asked.
+    async fn collect(listener: TcpListener) -> (Request<()>, Bytes) {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(socket).await.unwrap();
+        let (request, mut reply) = connection.accept().await.unwrap().unwrap();
+        let (parts, mut body) = request.into_parts();
+        let answer = async {
+            let message = body.data().await.unwrap().unwrap();
+            body.flow_control().release_capacity(message.len()).unwrap();
+            let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+            let mut stream = reply.send_response(head, false).unwrap();
+            stream.send_data(Bytes::from_static(&[0; 5]), false).unwrap();
+            let status = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]);
+            stream.send_trailers(status).unwrap();
+            message
+        };
+        // Nothing moves on an HTTP/2 connection unless it is polled.
+        let message = tokio::select! {
+            message = answer => message,
+            _ = connection.accept() => unreachable!("one export is all there is"),
+        };
+        connection.graceful_shutdown();
+        tokio::time::timeout(Duration::from_secs(5), connection.accept()).await.ok();
+        (Request::from_parts(parts, ()), message)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_span_reaches_the_collector_with_our_name_and_headers() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let headers = "authorization=Basic abc".to_owned().into();
+        let config = Otlp { enabled: true, endpoint, headers, ..Otlp::default() };
+        let provider = otlp::provider(&config, "replica-7", Arc::default()).unwrap();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("bowline"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info_span!("open_connection").in_scope(|| {});
+        });
+        let telemetry = Telemetry { provider: Some(provider) };
+        let all = async { tokio::join!(telemetry.shutdown(), collect(listener)) };
+        let ((), (request, message)) = tokio::time::timeout(Duration::from_secs(10), all).await.unwrap();
+        assert_eq!(request.uri().path(), "/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+        assert_eq!(request.headers().get("authorization").unwrap(), "Basic abc");
+        for part in ["open_connection", "service.name", "bowline", "replica-7"] {
+            assert!(message.windows(part.len()).any(|window| window == part.as_bytes()), "{part} is missing");
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_silent_collector_holds_up_neither_the_work_nor_the_end() {

@@ -13,7 +13,7 @@
 //!                         call      extensions in, panics out
 //! ```
 //!
-//! Absent: judging frames (`guard.rs` will do that, on the bytes that [`coalesce`] passes), limits per source address,
+//! Absent: judging frames (`guard.rs` will do that, on the bytes that `coalesce` passes), limits per source address,
 //! descriptors in reserve, client certificates, reloading of files, the age of a transport.
 
 mod call;

@@ -53,9 +53,9 @@ impl Selection {
             ("--admin-listen", "admin.listen", self.admin_listen),
             ("--log-level", "telemetry.log", self.log_level),
         ];
-        let short = short.into_iter().filter_map(|(name, key, value)| {
-            Some(Flag { name: name.to_owned(), key: key.to_owned(), value: value? })
-        });
+        let short = short
+            .into_iter()
+            .filter_map(|(name, key, value)| Some(Flag { name: name.to_owned(), key: key.to_owned(), value: value? }));
         // A variable that is set to nothing is as good as none.
         let files = self.files.into_iter().filter(|file| !file.as_os_str().is_empty()).collect();
         Sources { files, environment, flags: self.set.into_iter().chain(short).collect() }
@@ -113,8 +113,16 @@ mod tests {
 
     #[test]
     fn flags_become_settings_in_their_order() {
-        let sources =
-            sources(&["--config", "a.toml,b.toml", "--listen", "0.0.0.0:1", "--set", "server.node=a=b", "--config", "c"]);
+        let sources = sources(&[
+            "--config",
+            "a.toml,b.toml",
+            "--listen",
+            "0.0.0.0:1",
+            "--set",
+            "server.node=a=b",
+            "--config",
+            "c",
+        ]);
         let files: Vec<_> = sources.files.iter().map(|file| file.to_str().unwrap()).collect();
         assert_eq!(files, ["a.toml", "b.toml", "c"]);
         let flags: Vec<_> = sources.flags.iter().map(|flag| (flag.key.as_str(), flag.value.as_str())).collect();

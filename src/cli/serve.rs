@@ -52,8 +52,8 @@ pub(super) fn run(args: Args) -> Result<(), Stop> {
 async fn serve(loaded: Loaded) -> Result<(), Stop> {
     let metrics = Arc::new(Metrics::new());
     let node = loaded.config.server.node_name();
-    let telemetry =
-        telemetry::start(&loaded.config.telemetry, &node, &metrics).map_err(|error| Stop::failure(error.to_string()))?;
+    let telemetry = telemetry::start(&loaded.config.telemetry, &node, &metrics)
+        .map_err(|error| Stop::failure(error.to_string()))?;
     let result = app::run(loaded, metrics).await;
     telemetry.shutdown().await;
     result.map_err(|error| Stop::failure(format!("{error:#}")))

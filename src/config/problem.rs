@@ -3,7 +3,7 @@
 use std::fmt;
 
 use figment::{
-    error::Kind,
+    error::{Actual, Kind},
     value::{Dict, Value},
 };
 
@@ -63,7 +63,7 @@ pub(super) fn key(path: &[String]) -> String {
 pub(super) fn bad_value(key: &str, kind: &Kind) -> String {
     match kind {
         Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
-            format!("{key} is the {found}, but must be {}", plain(wanted))
+            format!("{key} is {}, but must be {}", said(found), plain(wanted))
         }
         Kind::UnknownVariant(found, known) => {
             let hint = nearest(found, known.iter().copied()).map(|name| format!("; did you mean {name:?}?"));
@@ -71,8 +71,25 @@ pub(super) fn bad_value(key: &str, kind: &Kind) -> String {
             format!("{key} is {found:?}, but must be one of {}{}", known.join(", "), hint.unwrap_or_default())
         }
         Kind::MissingField(name) => format!("{key}.{name} is missing"),
+        Kind::Message(message) if message.contains("socket address") => {
+            format!("{key} must be an IP address and a port, such as \"127.0.0.1:50051\" or \"[::]:50051\"")
+        }
         Kind::Message(message) => format!("{key}: {message}"),
         other => format!("{key}: {other}"),
+    }
+}
+
+/// A value as people would say it.
+fn said(found: &Actual) -> String {
+    match found {
+        Actual::Bool(truth) => truth.to_string(),
+        Actual::Unsigned(number) => format!("the number {number}"),
+        Actual::Signed(number) => format!("the number {number}"),
+        Actual::Float(number) => format!("the number {number}"),
+        Actual::Str(text) => format!("the text {text:?}"),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a section".to_owned(),
+        other => format!("the {other}"),
     }
 }
 
@@ -82,6 +99,10 @@ fn plain(wanted: &str) -> String {
         "parsable string" | "an integer or string" => "a size such as \"64KiB\", or a number of bytes".to_owned(),
         "a duration" => "a time such as \"10s\", \"1m 30s\" or \"250ms\"".to_owned(),
         "a boolean" => "true or false".to_owned(),
+        "a string" => "a text in quotes".to_owned(),
+        "u16" | "u32" | "u64" | "usize" => "a whole number".to_owned(),
+        "f64" => "a number".to_owned(),
+        "a sequence" => "a list".to_owned(),
         _ if wanted.starts_with("struct ") => "a section with keys of its own".to_owned(),
         _ => wanted.to_owned(),
     }

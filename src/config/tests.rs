@@ -99,12 +99,12 @@ fn everything_wrong_is_said_at_once_with_its_place() {
         assert!(lines.iter().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?} in {lines:#?}");
     };
     let place = |line: usize| format!("{}:{line}: ", path.display());
-    has(&[&place(2), "transport.backlog is the string \"many\", but must be"]);
+    has(&[&place(2), "transport.backlog is the text \"many\", but must be a whole number"]);
     has(&[&place(3), "there is no key transport.keepalive_intervall; did you mean transport.keepalive_interval?"]);
-    has(&[&place(4), "transport.stream_window is the string \"64 pounds\", but must be a size such as \"64KiB\""]);
+    has(&[&place(4), "transport.stream_window is the text \"64 pounds\", but must be a size such as \"64KiB\""]);
     has(&[&place(7), "there is no key drian.deadline; did you mean drain.deadline?"]);
     has(&[&place(10), "telemetry.format is \"yaml\", but must be one of \"auto\", \"text\", \"json\""]);
-    has(&["environment variable BOWLINE__TRANSPORT__LISTEN: transport.listen"]);
+    has(&["environment variable BOWLINE__TRANSPORT__LISTEN: transport.listen must be an IP address and a port"]);
     has(&["environment variable BOWLINE__REGISTY__MAX: there is no key registy.max"]);
     has(&["--set drain.deadline: drain.deadline", "must be a time such as \"10s\""]);
     has(&["--set telemetry.otlp.sample_ratio: telemetry.otlp.sample_ratio must be from 0 to 1"]);

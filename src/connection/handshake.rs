@@ -27,6 +27,7 @@ impl Actor {
         let Some(frame) = timeout(limit, receive(&mut self.call.requests)).await.map_err(late)?? else {
             return Ok(None);
         };
+        self.received(&frame);
         let Some(stream_data_request::Frame::Hello(hello)) = frame.frame else {
             return Err(Failure::new(Reason::Protocol, "the first frame must be hello"));
         };
@@ -39,8 +40,6 @@ impl Actor {
             ));
         }
         let entry = self.admission.entry();
-        entry.vitals().received(self.shared.registry.clock().millis());
-        self.shared.metrics.frames_received.inc();
         self.admission.identify(client.clone(), &hello.agent);
         let welcome = welcome(&self.shared, entry, version, &client, &hello.features);
         self.outbox.send(stream_data_response::Frame::Welcome(welcome));

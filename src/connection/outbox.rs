@@ -250,7 +250,10 @@ impl Outbox {
             }
         }
         match state.chunks.pop_front() {
-            Some(chunk) => Poll::Ready(Next::Chunk(chunk)),
+            Some(chunk) => {
+                self.shared.metrics.frames_sent_bytes.inc_by(chunk.len() as u64);
+                Poll::Ready(Next::Chunk(chunk))
+            }
             None => match std::mem::replace(&mut state.end, End::Ended) {
                 End::Closing(failure) => Poll::Ready(Next::Trailers(Some(failure))),
                 _ => Poll::Ready(Next::Trailers(None)),

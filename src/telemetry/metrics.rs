@@ -206,12 +206,14 @@ impl Default for Metrics {
     }
 }
 
+/// The commit the program was built from, `unknown` if the build was not told.
+pub const REVISION: &str = match env!("BOWLINE_GIT_REVISION") {
+    revision if revision.is_empty() => "unknown",
+    revision => revision,
+};
+
 fn build_info() -> Info<[(&'static str, &'static str); 2]> {
-    let revision = match env!("BOWLINE_GIT_REVISION") {
-        "" => "unknown",
-        revision => revision,
-    };
-    Info::new([("version", env!("CARGO_PKG_VERSION")), ("revision", revision)])
+    Info::new([("version", env!("CARGO_PKG_VERSION")), ("revision", REVISION)])
 }
 
 /// A doc comment as a help text: the registry sets the full stop itself.

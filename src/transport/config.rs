@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -9,10 +10,14 @@ use std::{
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-/// Largest window HTTP/2 knows, bytes.
-const MAX_WINDOW: u64 = (1 << 31) - 1;
-/// Smallest and largest frame HTTP/2 knows, bytes.
-const FRAME_SIZES: std::ops::RangeInclusive<u64> = 16_384..=16_777_215;
+/// Flow-control windows HTTP/2 knows, bytes.
+const WINDOWS: RangeInclusive<u64> = 65_535..=(1 << 31) - 1;
+/// Frame sizes HTTP/2 knows, bytes.
+const FRAMES: RangeInclusive<u64> = 16_384..=(1 << 24) - 1;
+/// Sizes of buffers that make sense, bytes.
+const BUFFERS: RangeInclusive<u64> = 1024..=1 << 30;
+/// What the kernel takes for its keepalive, whole seconds.
+const KERNEL_CLOCKS: RangeInclusive<u64> = 1..=32_767;
 
 /// `[transport]`: what carries the calls.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -125,67 +130,65 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What is wrong with the values, one sentence each, naming the key inside the section.
+    /// What is wrong with the values, one sentence each; its first word is the key inside the section.
     pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut must = |holds: bool, problem: String| {
-            if !holds {
-                problems.push(problem);
-            }
-        };
-        let second = Duration::from_secs(1);
-        for (key, value) in
-            [("tcp_keepalive_idle", self.tcp_keepalive_idle), ("tcp_keepalive_interval", self.tcp_keepalive_interval)]
-        {
-            must(
-                value >= second,
-                format!("{key} is {value:?}; the kernel counts it in whole seconds, so at least 1 s"),
-            );
-        }
-        for (key, value) in [
+        self.bad_clocks().chain(self.bad_counts()).chain(self.bad_sizes()).chain(self.tls.missing_files()).collect()
+    }
+
+    fn bad_clocks(&self) -> impl Iterator<Item = String> {
+        let kernel =
+            [("tcp_keepalive_idle", self.tcp_keepalive_idle), ("tcp_keepalive_interval", self.tcp_keepalive_interval)];
+        let ours = [
             ("tls_timeout", self.tls_timeout),
             ("greeting_timeout", self.greeting_timeout),
             ("tcp_user_timeout", self.tcp_user_timeout),
             ("keepalive_timeout", self.keepalive_timeout),
             ("goaway_timeout", self.goaway_timeout),
-        ] {
-            must(!value.is_zero(), format!("{key} must be more than 0 s"));
-        }
-        for (key, value) in [
-            ("backlog", u64::from(self.backlog)),
-            ("max_transports", self.max_transports as u64),
-            ("max_tls_handshakes", self.max_tls_handshakes as u64),
-            ("max_concurrent_streams", u64::from(self.max_concurrent_streams)),
-            ("tcp_keepalive_retries", u64::from(self.tcp_keepalive_retries)),
-        ] {
-            must((1..=1 << 24).contains(&value), format!("{key} is {value}; it must be from 1 to 16777216"));
-        }
-        for (key, size) in [("stream_window", self.stream_window), ("connection_window", self.connection_window)] {
-            let range = (65_535..=MAX_WINDOW).contains(&size.as_u64());
-            must(range, format!("{key} is {size}; HTTP/2 allows 65535 bytes to 2 GiB less one byte"));
-        }
-        must(
-            self.connection_window >= self.stream_window,
-            format!("connection_window ({}) is below stream_window ({})", self.connection_window, self.stream_window),
-        );
-        must(
-            FRAME_SIZES.contains(&self.max_frame_size.as_u64()),
-            format!("max_frame_size is {}; HTTP/2 allows 16 KiB to 16 MiB less one byte", self.max_frame_size),
-        );
-        for (key, size) in [
-            ("tcp_unsent_limit", self.tcp_unsent_limit),
-            ("max_send_buffer", self.max_send_buffer),
-            ("max_header_list", self.max_header_list),
-        ] {
-            let range = (1024..=1 << 30).contains(&size.as_u64());
-            must(range, format!("{key} is {size}; it must be from 1 KiB to 1 GiB"));
-        }
-        if self.tls.enabled {
-            for (key, file) in [("tls.cert_file", &self.tls.cert_file), ("tls.key_file", &self.tls.key_file)] {
-                must(!file.as_os_str().is_empty(), format!("{key} must name a PEM file when tls.enabled is true"));
-            }
-        }
-        problems
+        ];
+        let kernel = kernel.into_iter().filter(|(_, clock)| !KERNEL_CLOCKS.contains(&clock.as_secs()));
+        let kernel = kernel.map(|(key, clock)| format!("{key} is {clock:?}; the kernel allows 1 s to 32767 s"));
+        let ours = ours.into_iter().filter(|(_, clock)| clock.is_zero());
+        kernel.chain(ours.map(|(key, _)| format!("{key} must be more than 0 s")))
+    }
+
+    fn bad_counts(&self) -> impl Iterator<Item = String> {
+        let most = 1 << 24;
+        let counts = [
+            ("backlog", u64::from(self.backlog), most),
+            ("max_transports", self.max_transports as u64, most),
+            ("max_tls_handshakes", self.max_tls_handshakes as u64, most),
+            ("max_concurrent_streams", u64::from(self.max_concurrent_streams), most),
+            ("tcp_keepalive_retries", u64::from(self.tcp_keepalive_retries), 127),
+        ];
+        let bad = counts.into_iter().filter(|(_, count, most)| !(1..=*most).contains(count));
+        bad.map(|(key, count, most)| format!("{key} is {count}; it must be from 1 to {most}"))
+    }
+
+    fn bad_sizes(&self) -> impl Iterator<Item = String> {
+        let sizes = [
+            ("stream_window", self.stream_window, WINDOWS),
+            ("connection_window", self.connection_window, WINDOWS),
+            ("max_frame_size", self.max_frame_size, FRAMES),
+            ("tcp_unsent_limit", self.tcp_unsent_limit, BUFFERS),
+            ("max_send_buffer", self.max_send_buffer, BUFFERS),
+            ("max_header_list", self.max_header_list, BUFFERS),
+        ];
+        let bad = sizes.into_iter().filter(|(_, size, allowed)| !allowed.contains(&size.as_u64()));
+        let bad = bad.map(|(key, size, allowed)| {
+            format!("{key} is {size}; it must be from {} to {} bytes", allowed.start(), allowed.end())
+        });
+        let (stream, connection) = (self.stream_window, self.connection_window);
+        let order = (connection < stream)
+            .then(|| format!("connection_window is {connection}, less than stream_window, which is {stream}"));
+        bad.chain(order)
+    }
+}
+
+impl TlsConfig {
+    fn missing_files(&self) -> impl Iterator<Item = String> {
+        let files = [("tls.cert_file", &self.cert_file), ("tls.key_file", &self.key_file)];
+        let missing = files.into_iter().filter(|(_, file)| self.enabled && file.as_os_str().is_empty());
+        missing.map(|(key, _)| format!("{key} must name a PEM file when tls.enabled is true"))
     }
 }
 
@@ -205,14 +208,25 @@ mod tests {
             max_frame_size: ByteSize::kib(1),
             greeting_timeout: Duration::ZERO,
             max_transports: 0,
+            tcp_keepalive_idle: Duration::from_millis(900),
+            tcp_keepalive_retries: 128,
             tls: TlsConfig { enabled: true, ..TlsConfig::default() },
             ..Config::default()
         };
         let problems = config.validate();
-        for key in
-            ["stream_window", "max_frame_size", "greeting_timeout", "max_transports", "tls.cert_file", "tls.key_file"]
-        {
-            assert!(problems.iter().any(|problem| problem.starts_with(key)), "{key} is missing in {problems:?}");
+        for key in [
+            "stream_window",
+            "max_frame_size",
+            "greeting_timeout",
+            "max_transports",
+            "tcp_keepalive_idle",
+            "tcp_keepalive_retries",
+            "tls.cert_file",
+            "tls.key_file",
+        ] {
+            let of_key = problems.iter().filter(|problem| problem.split(' ').next() == Some(key));
+            assert_eq!(of_key.count(), 1, "{key} in {problems:?}");
         }
+        assert_eq!(problems.len(), 8, "{problems:?}");
     }
 }

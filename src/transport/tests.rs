@@ -1,3 +1,4 @@
+mod over_tls;
 mod support;
 
 use std::io::ErrorKind;
@@ -38,6 +39,45 @@ async fn a_megabyte_comes_back_unchanged_on_each_of_many_streams() {
     };
     let all = futures_util::future::join_all((0..8).map(echo));
     timeout(LIMIT, all).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_slowly_gets_everything_in_order() {
+    let mut server = Server::start(Config::default());
+    let socket = narrow(&server).await;
+    flood(&mut server, socket).await;
+}
+
+/// A socket with so little room on the way that the server blocks again and again in the middle of a turn.
+async fn narrow(server: &Server) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+/// Four streams of 900 kB each at once, checked byte by byte.
+async fn flood<T>(server: &mut Server, socket: T)
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (client, _connection) = server.speak(socket, 1 << 20).await;
+    let mut bodies = Vec::new();
+    for seed in 0..4_u8 {
+        let body = get(&client, "/open").await.unwrap().into_body();
+        let call = server.calls.recv().await.unwrap();
+        bodies.push((seed, body));
+        drop(server.lifecycle.tasks().spawn("feed", async move {
+            for chunk in 0..100_u8 {
+                call.body.send(vec![seed ^ chunk; 9_000].into()).await.unwrap();
+            }
+        }));
+    }
+    for (seed, mut body) in bodies {
+        let (received, _) = read(&mut body).await.unwrap();
+        assert_eq!(received.len(), 900_000);
+        let in_order = received.chunks(9_000).zip(0..100_u8).all(|(got, chunk)| got.iter().all(|b| *b == seed ^ chunk));
+        assert!(in_order, "stream {seed} differs");
+    }
 }
 
 #[tokio::test]
@@ -163,6 +203,8 @@ async fn shutdown_closes_the_listener_and_cuts_what_does_not_end() {
     let _body = get(&stuck, "/open").await.unwrap();
     let call = server.calls.recv().await.unwrap();
     call.body.send(Bytes::from_static(b"stalled")).await.unwrap();
+    let unanswered = Request::get("http://test/never").body(()).unwrap();
+    let _unanswered = stuck.clone().ready().await.unwrap().send_request(unanswered, true).unwrap();
 
     server.stop.cancel();
     timeout(LIMIT, idle).await.expect("an idle peer is let go at once").unwrap().unwrap();
@@ -171,6 +213,7 @@ async fn shutdown_closes_the_listener_and_cuts_what_does_not_end() {
     timeout(LIMIT, call.body.closed()).await.expect("the stalled call is dropped");
     server.ended("cut").await;
     assert_eq!(server.metrics.transports_active.get(), 0);
+    timeout(LIMIT, server.lifecycle.ended()).await.expect("every task ends, streams included");
 }
 
 #[tokio::test]
@@ -219,53 +262,4 @@ async fn a_peer_that_answers_no_ping_is_given_up() {
     let mut received = Vec::new();
     drop(timeout(LIMIT, socket.read_to_end(&mut received)).await.expect("closed in time"));
     server.ended("keepalive_timeout").await;
-}
-
-mod over_tls {
-    use rustls::pki_types::ServerName;
-    use tokio_rustls::TlsConnector;
-
-    use super::*;
-
-    fn secured(dir: &tempfile::TempDir) -> (Config, TlsConnector) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let (cert_file, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-        std::fs::write(&cert_file, made.cert.pem()).unwrap();
-        std::fs::write(&key_file, made.signing_key.serialize_pem()).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut client = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        client.alpn_protocols = vec![b"h2".to_vec()];
-        let tls = TlsConfig { enabled: true, cert_file, key_file };
-        (Config { tls, ..Config::default() }, TlsConnector::from(Arc::new(client)))
-    }
-
-    #[tokio::test]
-    async fn calls_are_answered() {
-        let dir = tempfile::tempdir().unwrap();
-        let (config, connector) = secured(&dir);
-        let server = Server::start(config);
-        let name = ServerName::try_from("localhost").unwrap();
-        let socket = connector.connect(name, server.connect().await).await.unwrap();
-        assert_eq!(socket.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let (client, _connection) = server.speak(socket, 1000).await;
-        assert_eq!(get(&client, "/").await.unwrap().status(), 200);
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_says_nothing_or_something_else_is_dropped() {
-        let dir = tempfile::tempdir().unwrap();
-        let (config, _) = secured(&dir);
-        let server = Server::start(Config { tls_timeout: 80 * MILLI, ..config });
-        let _silent = server.connect().await;
-        let mut plain = server.connect().await;
-        plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        server.ended("tls_timeout").await;
-        server.ended("tls_failed").await;
-    }
 }

@@ -108,3 +108,64 @@ fn a_handler_that_panics_was_internal() {
     drop(observed);
     assert!(metrics.encode_text().contains("grpc_code=\"Internal\""));
 }
+
+mod over_a_transport {
+    use tokio_util::sync::CancellationToken;
+    use tonic::{service::Routes, transport::Endpoint};
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+    use super::*;
+    use crate::{
+        health::Health,
+        lifecycle::{Lifecycle, Phase},
+        transport::{Config, Listener, Shutdown, serve},
+    };
+
+    #[tokio::test]
+    async fn a_stock_client_asks_for_health_and_every_call_is_recorded() {
+        let lifecycle = Lifecycle::default();
+        let metrics = Arc::new(Metrics::new());
+        let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
+        let listener = Listener::bind(&config).unwrap();
+        let url = format!("http://{}", listener.local_addr());
+        let methods = Methods::default().with(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
+        let routes = Routes::new(crate::service::health::service(Health::new(&lifecycle))).prepare();
+        let service = ObserveLayer::new(methods, metrics.clone()).layer(routes);
+        let shutdown = Shutdown { begin: CancellationToken::new(), grace: std::time::Duration::from_secs(5) };
+        let (tasks, counted, ending) = (lifecycle.tasks().clone(), metrics.clone(), shutdown.clone());
+        let served = lifecycle.tasks().spawn("serve", async move {
+            serve(listener, service, &config, &tasks, counted, ending).await;
+        });
+
+        lifecycle.advance(Phase::Serving);
+        let channel = Endpoint::new(url).unwrap().connect().await.unwrap();
+        let mut client = HealthClient::new(channel);
+        let ours = HealthCheckRequest::default();
+        let answer = client.check(ours.clone()).await.unwrap();
+        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+        let stranger = HealthCheckRequest { service: "no.Such".to_owned() };
+        assert_eq!(client.check(stranger).await.unwrap_err().code(), Code::NotFound);
+        let mut watched = client.watch(ours).await.unwrap().into_inner();
+        assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+        // The drain ends the watch, so that the shutdown finds nothing to wait for.
+        lifecycle.advance(Phase::Draining);
+        assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+        assert_eq!(watched.message().await.unwrap(), None);
+        shutdown.begin.cancel();
+        served.await.unwrap();
+        lifecycle.advance(Phase::Stopped);
+        lifecycle.ended().await;
+
+        let text = metrics.encode_text();
+        for (kind, method, code) in
+            [("unary", "Check", "OK"), ("unary", "Check", "NotFound"), ("server_stream", "Watch", "OK")]
+        {
+            let line = format!(
+                "grpc_server_handled_total{{grpc_type=\"{kind}\",grpc_service=\"grpc.health.v1.Health\",\
+                 grpc_method=\"{method}\",grpc_code=\"{code}\"}} 1"
+            );
+            assert!(text.contains(&line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -108,7 +108,12 @@ impl Server {
     where
         T: tokio::io::AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (client, connection) = h2::client::Builder::new().initial_window_size(window).handshake(io).await.unwrap();
+        let (client, connection) = h2::client::Builder::new()
+            .initial_connection_window_size(1 << 24)
+            .initial_window_size(window)
+            .handshake(io)
+            .await
+            .unwrap();
         (client, self.lifecycle.tasks().spawn("client", connection))
     }
 

@@ -1,0 +1,53 @@
+# Every command of this repository. CI calls `make ci` and nothing else; `make help` prints the list.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-builtin-rules
+
+# Tools of our own come first, so that CI and a developer run the same versions; /usr/local/go is where Go's own
+# archive puts itself, and not every shell knows.
+export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt doc bench ci tools
+
+help: ## Print this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A debug build: dependencies are optimised a little even there (see [profile.dev.package]), and it is ready in a
+# fraction of the time the release build's link-time optimisation takes.
+run: ## Serve on 127.0.0.1:50051, admin port 127.0.0.1:9090; nothing but Rust needs to be installed.
+	cargo run --locked -- serve
+
+# The interoperability tests need Python, Go and grpcurl. Where those cannot be had, they say so and pass; CI sets
+# BOWLINE_REQUIRE_INTEROP=1, and there they fail.
+test: ## Run every test; sets up what the interoperability tests need, where that can be had.
+	@.ci/tools interop || test -z "$${BOWLINE_REQUIRE_INTEROP:-}"
+	cargo test --locked
+
+lint: tools ## Check format, lints, the protocol's style, dependencies and licences.
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	buf lint
+	buf format --diff --exit-code
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources
+	@.ci/tools advisories
+
+fmt: ## Format the code and the protocol.
+	cargo fmt
+	if command -v buf >/dev/null; then buf format --write; fi
+
+doc: ## Build the documentation; a broken link is an error.
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+bench: ## Measure beside a raw tonic server, in one run; takes minutes. See benches/README.md.
+	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --bench stream
+
+ci: ## What must pass before a change goes in: lint, documents, every test.
+	@.ci/tools system
+	$(MAKE) lint
+	$(MAKE) doc
+	BOWLINE_REQUIRE_INTEROP=1 $(MAKE) test
+
+tools: ## Install, under .tools/, what lint and the interoperability tests need.
+	@.ci/tools lint

@@ -1,0 +1,106 @@
+//! `StreamService/StreamData`, by hand: the request is decoded as usual, the response is a body of our own.
+//!
+//! A generated service would encode every message for every receiver. Here the events in a response are shared bytes,
+//! so the response goes past the codec: see `connection::OutboxBody`.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::{Ready, ready};
+use http::{HeaderValue, Request, Response, header};
+use prost::bytes::Bytes;
+use tonic::{Status, Streaming, body::Body, codec::BufferSettings, metadata::MetadataMap, server::NamedService};
+use tonic_prost::ProstCodec;
+use tower::Service;
+
+use crate::{
+    auth,
+    connection::{self, Call, OutboxBody, Shared},
+    error::{Failure, Reason},
+    proto::v1::{StreamDataRequest, StreamDataResponse},
+    types::{KillSwitch, TransportHandle},
+};
+
+/// The only method of the service.
+const PATH: &str = "/bowline.v1.StreamService/StreamData";
+/// First size of a call's decode buffer: most frames are small, and there are many calls.
+const DECODE_BUFFER: usize = 512;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(super) struct StreamService(Arc<Shared>);
+
+impl StreamService {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    fn open<B>(&self, request: Request<B>) -> Result<OutboxBody, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        check_encoding(&parts.headers)?;
+        let client_id = auth::client_id(&MetadataMap::from_headers(parts.headers))?;
+        let missing = || Failure::new(Reason::Internal, "the call came without its transport");
+        let transport = parts.extensions.get::<TransportHandle>().ok_or_else(missing)?.clone();
+        let kill = parts.extensions.get::<KillSwitch>().ok_or_else(missing)?.clone();
+        let buffers = BufferSettings::new(DECODE_BUFFER, DECODE_BUFFER);
+        let decoder = ProstCodec::<StreamDataResponse, StreamDataRequest>::raw_decoder(buffers);
+        let limit = self.0.config.decode_limit();
+        let requests = Streaming::new_request(decoder, body, None, Some(limit));
+        connection::spawn(&self.0, Call { requests, client_id, transport, kill })
+    }
+}
+
+impl NamedService for StreamService {
+    const NAME: &'static str = "bowline.v1.StreamService";
+}
+
+impl<B> Service<Request<B>> for StreamService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let path = request.uri().path();
+        if path != PATH {
+            let failure = Failure::new(Reason::Unsupported, format!("there is no method {path}"));
+            return ready(Ok(Status::from(failure).into_http()));
+        }
+        ready(Ok(match self.open(request) {
+            Ok(body) => {
+                let mut response = Response::new(Body::new(body));
+                let grpc = HeaderValue::from_static("application/grpc");
+                response.headers_mut().insert(header::CONTENT_TYPE, grpc);
+                response
+            }
+            Err(failure) => {
+                tracing::debug!(reason = failure.reason.as_str(), message = %failure.message, "call refused");
+                Status::from(failure).into_http()
+            }
+        }))
+    }
+}
+
+/// Compression is off: a heartbeat and a secret must not share a dictionary.
+fn check_encoding(headers: &http::HeaderMap) -> Result<(), Failure> {
+    match headers.get("grpc-encoding") {
+        Some(encoding) if encoding != "identity" => {
+            Err(Failure::new(Reason::Unsupported, "compressed messages are not accepted"))
+        }
+        _ => Ok(()),
+    }
+}

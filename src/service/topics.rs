@@ -1,0 +1,151 @@
+//! `TopicService`: topics for back ends, one call at a time.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use super::page;
+use crate::{
+    error::{Failure, Reason},
+    hub::{Class, Hub},
+    log::{Log, Position},
+    proto::v1::{self, topic_service_server::TopicService},
+    telemetry::metrics::Metrics,
+    types::{Cursor, Invalid, Published, Topic},
+};
+
+/// Most events of one `PublishBatch`.
+const MAX_BATCH: usize = 1000;
+/// Most encoded bytes of one `ReadHistory` answer; one event always fits.
+const MAX_HISTORY_BYTES: usize = 1 << 20;
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Topics {
+    hub: Arc<Hub>,
+    max_payload: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Topics {
+    pub(super) fn new(hub: Arc<Hub>, max_payload: usize, metrics: Arc<Metrics>) -> Self {
+        Self { hub, max_payload, metrics }
+    }
+
+    fn publish(&self, topic: &Topic, event: v1::NewEvent) -> Result<v1::PublishResponse, Failure> {
+        let size = event.payload.len();
+        let published = if size > self.max_payload {
+            let message = format!("the payload is {size} bytes, the limit {}", self.max_payload);
+            Err(Failure::new(Reason::TooLarge, message).with("limit", self.max_payload))
+        } else {
+            event.into_event("").check().map_err(Failure::from).and_then(|event| self.hub.publish(topic, event))
+        };
+        let Published { cursor, duplicate, durability } =
+            published.inspect_err(|failure| self.metrics.publish_failed(failure.reason))?;
+        let durability = v1::Durability::from(durability) as i32;
+        Ok(v1::PublishResponse { cursor: Some(cursor.into()), duplicate, durability })
+    }
+
+    fn publish_all(&self, request: v1::PublishBatchRequest) -> Result<v1::PublishBatchResponse, Failure> {
+        let topic = Topic::parse(&request.topic)?;
+        if !(1..=MAX_BATCH).contains(&request.events.len()) {
+            let problem = format!("has {} events; 1 to {MAX_BATCH} are allowed", request.events.len());
+            return Err(Invalid::new("events", problem).into());
+        }
+        let mut answer = v1::PublishBatchResponse::default();
+        for event in request.events {
+            match self.publish(&topic, event) {
+                Ok(stored) => answer.stored.push(stored),
+                Err(failure) => {
+                    answer.failure = Some(failure.into());
+                    break;
+                }
+            }
+        }
+        Ok(answer)
+    }
+
+    fn history(&self, request: &v1::ReadHistoryRequest) -> Result<v1::ReadHistoryResponse, Failure> {
+        let line = self.hub.stored(&Topic::parse(&request.topic)?)?;
+        let log = line.log().read();
+        let (from, gap) = history_start(&log, request);
+        let (mut events, mut bytes, mut next) = (Vec::new(), 0, from);
+        for record in log.after(from.offset).take(page::size(request.limit)) {
+            bytes += record.encoded.len();
+            if bytes > MAX_HISTORY_BYTES && !events.is_empty() {
+                break;
+            }
+            // A record is an element of `Delivery.events`, so a delivery of that one element reads it back.
+            let delivery = v1::Delivery::decode(record.encoded.clone());
+            let broken = |_| Failure::new(Reason::Internal, "a stored event could not be read");
+            events.extend(delivery.map_err(broken)?.events);
+            next = Cursor { offset: record.offset, time: record.time, ..from };
+        }
+        Ok(v1::ReadHistoryResponse { events, next: Some(next.into()), head: Some(log.head().into()), gap })
+    }
+}
+
+/// Where to read from, and whether something before that is gone.
+fn history_start(log: &Log, request: &v1::ReadHistoryRequest) -> (Cursor, bool) {
+    match request.after {
+        _ if request.last > 0 => (log.before_last(u64::from(request.last)), false),
+        None => (log.floor(), false),
+        Some(after) => match log.position(after.into()) {
+            Position::Kept => (log.at(after.offset), false),
+            Position::Trimmed | Position::OtherEpoch | Position::Diverged => (log.floor(), true),
+        },
+    }
+}
+
+fn topic_row((topic, line, class, readers): (Topic, crate::broker::Line, Class, usize)) -> v1::Topic {
+    let log = line.log().read();
+    let (event_count, byte_count) = log.size();
+    v1::Topic {
+        name: topic.to_string(),
+        class: match class {
+            Class::Log => v1::TopicClass::Log,
+            Class::Echo => v1::TopicClass::Echo,
+        } as i32,
+        head: Some(log.head().into()),
+        first_offset: log.after(0).next().map_or(0, |record| record.offset),
+        event_count,
+        byte_count,
+        reader_count: u32::try_from(readers).unwrap_or(u32::MAX),
+    }
+}
+
+#[tonic::async_trait]
+impl TopicService for Topics {
+    async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
+        let request = request.into_inner();
+        let topic = Topic::parse(&request.topic).map_err(Failure::from)?;
+        Ok(Response::new(self.publish(&topic, request.event.unwrap_or_default())?))
+    }
+
+    async fn publish_batch(
+        &self,
+        request: Request<v1::PublishBatchRequest>,
+    ) -> Result<Response<v1::PublishBatchResponse>, Status> {
+        Ok(Response::new(self.publish_all(request.into_inner())?))
+    }
+
+    async fn read_history(
+        &self,
+        request: Request<v1::ReadHistoryRequest>,
+    ) -> Result<Response<v1::ReadHistoryResponse>, Status> {
+        Ok(Response::new(self.history(request.get_ref())?))
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<v1::ListTopicsRequest>,
+    ) -> Result<Response<v1::ListTopicsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::size(request.page_size);
+        let mut topics: Vec<_> =
+            self.hub.list(&request.prefix, &request.page_token, size + 1).into_iter().map(topic_row).collect();
+        let next_page_token = page::cut(&mut topics, size, |topic| topic.name.clone());
+        Ok(Response::new(v1::ListTopicsResponse { topics, next_page_token }))
+    }
+}

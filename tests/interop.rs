@@ -1,0 +1,175 @@
+//! Programs of others against the real server: stock Python, stock Go, grpcurl, each from the protocol alone.
+//!
+//! `make test` sets up what they need, where it can be had. Where it is missing, a test says so and passes; with
+//! BOWLINE_REQUIRE_INTEROP=1, as in CI, it fails.
+
+#![allow(unreachable_pub, reason = "its modules are its own")]
+
+#[path = "support/served.rs"]
+mod served;
+
+use std::{
+    env, fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use served::Served;
+
+/// Probes come after a second of silence, so that a test sees some.
+const SETTINGS: &[(&str, &str)] = &[
+    ("BOWLINE__REGISTRY__RECEIVE_TIMEOUT", "1s"),
+    ("BOWLINE__REGISTRY__PROBE_TIMEOUT", "5s"),
+    ("BOWLINE__REGISTRY__HEARTBEAT_INTERVAL", "1s"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn server() -> Served {
+    Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), SETTINGS)
+}
+
+/// A folder of our own under `target/`, empty.
+fn workshop(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop").join(name);
+    fs::remove_dir_all(&folder).ok();
+    fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+/// The tool that `.ci/tools interop` installed, or else the system's; `None` after saying so, if there is none.
+#[track_caller]
+fn tool(name: &str) -> Option<PathBuf> {
+    let ours = [root().join(".tools/bin"), root().join(".tools/venv/bin"), root().join(".tools/go/bin")];
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let theirs = env::split_paths(&paths).chain([PathBuf::from("/usr/local/go/bin")]).filter(|_| name != "python");
+    let found = ours.into_iter().chain(theirs).map(|folder| folder.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        assert!(env::var_os("BOWLINE_REQUIRE_INTEROP").is_none(), "{name} is missing: run .ci/tools interop");
+        // Past the test harness, which would swallow it: a test that did not run must be seen.
+        writeln!(std::io::stderr(), "\nNOT RUN: an interoperability test, for want of {name}: see `make test`\n").ok();
+    }
+    found
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    output
+}
+
+/// `protoc` as grpcio-tools ships it, for our three files.
+fn protoc(python: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.args(["-m", "grpc_tools.protoc", "-Iproto"]).current_dir(root());
+    command
+}
+
+const PROTOS: [&str; 3] = ["bowline/v1/stream.proto", "bowline/v1/topic.proto", "bowline/v1/connection.proto"];
+
+#[test]
+fn a_stock_python_client_converses() {
+    let Some(python) = tool("python") else { return };
+    let generated = workshop("python");
+    run(protoc(&python)
+        .arg(format!("--python_out={}", generated.display()))
+        .args(PROTOS)
+        .arg(format!("--grpc_python_out={}", generated.display())));
+    let server = server();
+    let output = run(Command::new(&python)
+        .args(["-B", "test_interop.py"])
+        .current_dir(root().join("tests/interop/python"))
+        .env("PYTHONPATH", &generated)
+        .env("BOWLINE_ADDRESS", server.address.to_string()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("Ran 11 tests"), "all of them ran: {said}");
+}
+
+#[test]
+fn a_stock_go_client_converses() {
+    let (Some(go), Some(python)) = (tool("go"), tool("python")) else { return };
+    let module = workshop("go");
+    for entry in fs::read_dir(root().join("tests/interop/go")).expect("the Go client") {
+        let path = entry.expect("a file").path();
+        fs::copy(&path, module.join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    let plugins = ["google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"];
+    run(Command::new(&go).args(["build", "-o", "bin/"]).args(plugins).current_dir(&module));
+    let mut generate = protoc(&python);
+    for (plugin, name) in [("go", "protoc-gen-go"), ("go-grpc", "protoc-gen-go-grpc")] {
+        generate.arg(format!("--plugin={}", module.join("bin").join(name).display()));
+        generate.arg(format!("--{plugin}_out={}", module.display()));
+        generate.arg(format!("--{plugin}_opt=module=bowline.test/interop"));
+        // The files name no Go package: that is the importer's business.
+        generate.args(PROTOS.map(|file| format!("--{plugin}_opt=M{file}=bowline.test/interop/gen/bowline/v1")));
+    }
+    run(generate.args(PROTOS));
+    let server = server();
+    let output = run(Command::new(&go)
+        .args(["test", "-count=1", "-v", "-timeout=120s", "."])
+        .current_dir(&module)
+        .env("BOWLINE_ADDRESS", server.address.to_string()));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.matches("--- PASS").count() == 10, "all of them ran: {said}");
+}
+
+/// Runs grpcurl with these arguments before the address, and these after; returns what it printed.
+#[track_caller]
+fn grpcurl(program: &Path, server: &Served, before: &[&str], after: &[&str]) -> String {
+    let address = server.address.to_string();
+    let mut command = Command::new(program);
+    command.args(["-plaintext", "-max-time", "15"]).args(before).arg(address).args(after);
+    String::from_utf8(run(&mut command).stdout).expect("text")
+}
+
+#[test]
+fn grpcurl_needs_no_proto_files() {
+    let Some(program) = tool("grpcurl") else { return };
+    let server = server();
+    let listed = grpcurl(&program, &server, &[], &["list"]);
+    for service in ["StreamService", "TopicService", "ConnectionService"] {
+        let name = format!("bowline.v1.{service}");
+        assert!(listed.lines().any(|line| line == name), "{listed}");
+        let described = grpcurl(&program, &server, &[], &["describe", &name]);
+        assert!(described.contains(&format!("service {service} {{")), "{described}");
+    }
+    assert!(listed.contains("grpc.health.v1.Health"), "{listed}");
+    let health = grpcurl(&program, &server, &[], &["grpc.health.v1.Health/Check"]);
+    assert!(health.contains("SERVING") && !health.contains("NOT_SERVING"), "{health}");
+    let event = r#"{"topic": "interop.grpcurl", "event": {"payload": "aGVsbG8="}}"#;
+    let published = grpcurl(&program, &server, &["-d", event], &["bowline.v1.TopicService/Publish"]);
+    assert!(published.contains("\"offset\": \"1\"") && published.contains("DURABILITY_ACCEPTED"), "{published}");
+}
+
+#[test]
+fn grpcurl_holds_a_conversation_from_stdin() {
+    let Some(program) = tool("grpcurl") else { return };
+    let server = server();
+    let frames = r#"
+        {"hello": {"client_id": "grpcurl"}}
+        {"open_session": {"session": 1, "session_id": "typed", "topic": "interop.typed"}}
+        {"request_id": 7, "publish": {"session": 1, "seq": 1, "event": {"payload": "aGVsbG8="}}}
+        {"close_session": {"session": 1}}
+    "#;
+    let mut child = Command::new(&program)
+        .args(["-plaintext", "-max-time", "15", "-d", "@", &server.address.to_string()])
+        .arg("bowline.v1.StreamService/StreamData")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("grpcurl starts");
+    // Dropping the pipe ends the input, which half-closes the stream.
+    child.stdin.take().expect("a pipe").write_all(frames.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("grpcurl ends");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    for frame in ["\"welcome\"", "\"sessionOpened\"", "\"requestId\": \"7\"", "\"sessionClosed\""] {
+        assert!(said.contains(frame), "{frame} is missing: {said}");
+    }
+}

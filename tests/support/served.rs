@@ -1,0 +1,78 @@
+//! `bowline serve` as a process of its own, on ports of its own: for tests and benchmarks that need the real program.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+/// How long a server may take until it serves.
+const START: Duration = Duration::from_secs(20);
+
+/// A running server; killed when dropped.
+pub struct Served {
+    /// The process.
+    pub child: Child,
+    /// Where it listens for clients.
+    pub address: SocketAddr,
+}
+
+impl Served {
+    /// Starts `bowline serve` with these settings (`BOWLINE__SECTION__KEY`), on free ports of loopback. `program` is
+    /// the binary, or a command that ends in it.
+    ///
+    /// Panics with what the server said, if it does not say in time where it listens.
+    pub fn bowline(mut program: Command, settings: &[(&str, &str)]) -> Self {
+        program
+            .arg("serve")
+            .env("BOWLINE__TRANSPORT__LISTEN", "127.0.0.1:0")
+            .env("BOWLINE__ADMIN__LISTEN", "127.0.0.1:0");
+        program.env("BOWLINE__TELEMETRY__FORMAT", "json").envs(settings.iter().copied());
+        Self::spawn(program)
+    }
+
+    /// Starts any server that prints a line with `listening` and its address on stderr.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let (sender, lines) = mpsc::sync_channel(1024);
+        // Reads to the end, so that the server never waits for us; keeps what was said until it listens.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if std::env::var_os("BOWLINE_TEST_LOG").is_some() {
+                    eprintln!("server: {line}");
+                }
+                drop(sender.try_send(line));
+            }
+        });
+        let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into() };
+        let mut said = Vec::new();
+        while let Ok(line) = lines.recv_timeout(START) {
+            if let Some(address) = address_of(&line) {
+                served.address = address;
+                return served;
+            }
+            said.push(line);
+        }
+        panic!("the server did not say where it listens; it said:\n{}", said.join("\n"));
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        self.child.kill().and_then(|()| self.child.wait()).ok();
+    }
+}
+
+/// The loopback address in a line that says `listening`, unless it is the admin port's.
+fn address_of(line: &str) -> Option<SocketAddr> {
+    if !line.contains("listening") || line.contains("admin") {
+        return None;
+    }
+    let rest = &line[line.find("127.0.0.1:")?..];
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
