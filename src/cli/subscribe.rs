@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use futures_util::StreamExt as _;
+use tokio::time::timeout;
 
 use super::{
     exit::{Stop, notice},
-    interrupt::Interrupt,
+    interrupt::{GRACE, Interrupt},
     output::Output,
     printer::Printer,
     server::{ClientArgs, Standing},
@@ -153,7 +154,7 @@ impl Args {
         };
         if self.session.is_some() {
             // The server keeps the place too, for programs that begin with `Start::Acked`.
-            interrupt.or(items.into_inner().detach()).await.ok();
+            interrupt.or(timeout(GRACE, items.into_inner().detach())).await.ok();
         }
         ended
     }
