@@ -7,7 +7,8 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    Heard, RawCall, TestServer, assert_failure, assert_status, eventually, grpc_message, heartbeat, hello, open, publish,
+    Heard, RawCall, TestServer, assert_failure, assert_status, eventually, grpc_message, heartbeat, hello, open,
+    publish,
 };
 
 #[tokio::test]

@@ -3,9 +3,9 @@
 use std::{collections::HashMap, net::SocketAddr};
 
 use bowline::proto::v1::{
-    Authenticate, CloseSession, Cursor, Delivery, Drain, Event, Flow, Gap, Heartbeat, Hello, OpenSession, Publish, Reply,
-    SessionClosed, SessionOpened, StreamDataRequest, StreamDataResponse, Welcome, stream_data_request::Frame as Sent,
-    stream_data_response::Frame, stream_service_client::StreamServiceClient,
+    Authenticate, CloseSession, Cursor, Delivery, Drain, Event, Flow, Gap, Heartbeat, Hello, OpenSession, Publish,
+    Reply, SessionClosed, SessionOpened, StreamDataRequest, StreamDataResponse, Welcome,
+    stream_data_request::Frame as Sent, stream_data_response::Frame, stream_service_client::StreamServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

@@ -1,8 +1,8 @@
 //! Frames in as few words as a test can stand.
 
 use bowline::proto::v1::{
-    Acked, CloseSession, Credit, Cursor, Earliest, Event, Flow, Heartbeat, Hello, LastN, NewEvent, OpenSession, Publish,
-    Since, StartPosition, start_position::Position,
+    Acked, CloseSession, Credit, Cursor, Earliest, Event, Flow, Heartbeat, Hello, LastN, NewEvent, OpenSession,
+    Publish, Since, StartPosition, start_position::Position,
 };
 
 pub(crate) fn hello(client_id: &str) -> Hello {

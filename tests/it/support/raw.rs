@@ -25,11 +25,8 @@ impl RawCall {
     /// Opens a call whose peer may send `window` bytes before this reads any.
     pub(crate) async fn open(address: SocketAddr, window: u32) -> Self {
         let socket = TcpStream::connect(address).await.unwrap();
-        let (mut http, connection) = client::Builder::new()
-            .initial_window_size(window)
-            .handshake::<_, Bytes>(socket)
-            .await
-            .unwrap();
+        let (mut http, connection) =
+            client::Builder::new().initial_window_size(window).handshake::<_, Bytes>(socket).await.unwrap();
         drop(Tasks::default().spawn("raw transport", async move { drop(connection.await) }));
         let request = Request::post(format!("http://{address}/bowline.v1.StreamService/StreamData"))
             .header("content-type", "application/grpc")

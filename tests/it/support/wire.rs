@@ -31,7 +31,8 @@ impl Wire {
             .initial_stream_window_size(4 << 20)
             .connect_with_connector(service_fn(move |_| {
                 // A channel dials again when it has lost its transport; the test wants none but this.
-                let once = if socket.0.lock().is_some() { Ok(socket.clone()) } else { Err(io::Error::other("severed")) };
+                let once =
+                    if socket.0.lock().is_some() { Ok(socket.clone()) } else { Err(io::Error::other("severed")) };
                 async move { once.map(TokioIo::new) }
             }))
             .await
