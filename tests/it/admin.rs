@@ -1,1 +1,113 @@
-//! To come.
+//! The port for operators, over real HTTP.
+
+use std::collections::HashMap;
+
+use crate::support::{TestServer, eventually, get, open, publish};
+
+#[tokio::test]
+async fn a_server_that_serves_is_alive_ready_and_started() {
+    let server = TestServer::start().await;
+    for path in ["/livez", "/readyz", "/startupz"] {
+        let answer = get(server.admin, path, "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"), "{path}");
+        assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
+    }
+    let verbose = get(server.admin, "/readyz?verbose", "").await;
+    assert!(verbose.status == 200 && verbose.body.contains("[+]"), "{}", verbose.body);
+    assert_eq!(get(server.admin, "/nothing", "").await.status, 404);
+    server.leave().await;
+}
+
+/// Samples by name and labels; every line must be a comment or a sample whose value is a number.
+fn samples(text: &str) -> HashMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
+            (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("{line}")))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn metrics_come_in_both_formats_and_count_what_happens() {
+    let server = TestServer::start().await;
+    let mut client = server.connect("alice").await;
+    client.open(open(1, "t")).await;
+    for seq in 1..=3 {
+        client.publish(publish(1, seq, "12345")).await;
+    }
+    server.store("other", &["x"]).await;
+    eventually("three events were delivered", || server.metrics().events_delivered.get() == 3).await;
+    for (accept, kind, end) in [
+        ("", "text/plain; version=0.0.4", false),
+        ("accept: application/openmetrics-text", "application/openmetrics-text; version=1.0.0", true),
+    ] {
+        let answer = get(server.admin, "/metrics", accept).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.head.contains(kind), "{}", answer.head);
+        assert_eq!(answer.body.ends_with("# EOF\n"), end);
+        let samples = samples(&answer.body);
+        for (name, value) in [
+            ("bowline_connections_active", 1.0),
+            ("bowline_connections_opened_total", 1.0),
+            ("bowline_sessions_active", 1.0),
+            ("bowline_events_published_total", 4.0),
+            ("bowline_events_published_bytes_total", 16.0),
+            ("bowline_events_delivered_total", 3.0),
+            ("bowline_frames_received_total", 5.0),
+            ("bowline_session_opens_total{recovery=\"fresh\"}", 1.0),
+            ("bowline_drain_state", 1.0),
+        ] {
+            assert_eq!(samples.get(name), Some(&value), "{name}");
+        }
+        assert!(samples.keys().any(|name| name.starts_with("grpc_server_handled_total{")), "unary calls are counted");
+        assert!(samples.keys().any(|name| name.starts_with("bowline_delivery_latency_seconds_bucket{")));
+        assert!(samples.contains_key("process_open_fds"));
+    }
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn connections_are_listed_with_what_an_operator_wants_to_know() {
+    let server = TestServer::start().await;
+    let mut clients = Vec::new();
+    for n in 0..5 {
+        let mut client = server.connect(&format!("c{}", n % 2)).await;
+        client.open(open(1, "t")).await;
+        clients.push(client);
+    }
+    let first = get(server.admin, "/connections?limit=3", "").await.json();
+    assert_eq!((first["total"].as_u64(), first["connections"].as_array().unwrap().len()), (Some(5), 3));
+    let row = &first["connections"][0];
+    assert_eq!((row["client_id"].as_str(), row["state"].as_str()), (Some("c0"), Some("connected")));
+    assert_eq!((row["sessions"].as_u64(), row["received"].as_u64()), (Some(1), Some(2)));
+    let rest = get(server.admin, &format!("/connections?limit=3&after={}", first["next"]), "").await.json();
+    assert_eq!(rest["connections"].as_array().unwrap().len(), 2);
+    assert!(rest.get("next").is_none());
+    let one = get(server.admin, "/connections?client_id=c1", "").await.json();
+    assert_eq!(one["connections"].as_array().unwrap().len(), 2);
+    assert_eq!(get(server.admin, "/connections?limit=many", "").await.status, 400);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn the_configuration_in_force_is_shown_with_its_sources_and_without_secrets() {
+    let server =
+        TestServer::with(&[("registry.max_connections", "7"), ("telemetry.otlp.headers", "authorization=Bearer-123")])
+            .await;
+    let answer = get(server.admin, "/config", "").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains("max_connections") && answer.body.contains("--set registry.max_connections"));
+    assert!(!answer.body.contains("Bearer-123"), "{}", answer.body);
+    answer.json();
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn the_version_is_that_of_the_program() {
+    let server = TestServer::start().await;
+    let version = get(server.admin, "/version", "").await.json();
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    server.leave().await;
+}

@@ -55,7 +55,7 @@ async fn a_frame_of_no_kind_ends_the_call_before_and_after_hello() {
 #[tokio::test]
 async fn a_kind_of_frame_from_a_later_version_ends_the_call() {
     let server = TestServer::start().await;
-    let mut call = RawCall::open(server.address, 65_535).await;
+    let mut call = RawCall::open(server.address).await;
     call.send_frame(Sent::Hello(hello("future")));
     // Field 99, a message of no bytes.
     call.send(grpc_message(&[0x9a, 0x06, 0x00]));
@@ -68,7 +68,7 @@ async fn bytes_that_are_no_message_end_the_call_and_no_other() {
     let server = TestServer::start().await;
     let mut neighbour = server.connect("neighbour").await;
     for greeted in [false, true] {
-        let mut call = RawCall::open(server.address, 65_535).await;
+        let mut call = RawCall::open(server.address).await;
         if greeted {
             call.send_frame(Sent::Hello(hello("raw")));
         }
@@ -83,7 +83,7 @@ async fn bytes_that_are_no_message_end_the_call_and_no_other() {
 #[tokio::test]
 async fn a_message_that_says_it_is_compressed_ends_the_call() {
     let server = TestServer::start().await;
-    let mut call = RawCall::open(server.address, 65_535).await;
+    let mut call = RawCall::open(server.address).await;
     call.send(vec![1, 0, 0, 0, 1, 0].into());
     let status = call.end().await.unwrap();
     assert_status(&status, Code::InvalidArgument, "PROTOCOL");

@@ -164,7 +164,7 @@ async fn a_payload_over_the_limit_costs_an_answer_and_one_far_over_it_the_stream
 #[tokio::test]
 async fn a_message_that_only_claims_to_be_huge_ends_the_stream_before_it_is_there() {
     let server = TestServer::start().await;
-    let mut call = RawCall::open(server.address, 65_535).await;
+    let mut call = RawCall::open(server.address).await;
     call.send_frame(Sent::Hello(hello("liar")));
     call.send(vec![0, 0xff, 0xff, 0xff, 0xff].into());
     assert_status(&call.end().await.unwrap(), Code::ResourceExhausted, "TOO_LARGE");

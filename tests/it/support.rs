@@ -21,7 +21,7 @@ pub(crate) use self::{
         acked, after, close, credit, earliest, event, flow, heartbeat, hello, last, open, payloads, publish, since,
     },
     http::get,
-    raw::{RawCall, grpc_message},
+    raw::{RawCall, RawTransport, grpc_message},
     server::{Settings, TestServer},
 };
 

@@ -10,32 +10,65 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::{RecvStream, SendStream, client};
 use http::Request;
 use prost::Message as _;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 use tonic::Status;
 
 use super::within;
 
-/// A `StreamData` call that reads nothing unless told to.
-pub(crate) struct RawCall {
-    send: SendStream<Bytes>,
-    pub(crate) body: RecvStream,
+/// HTTP/2 to the server.
+pub(crate) struct RawTransport {
+    http: client::SendRequest<Bytes>,
+    address: SocketAddr,
+    widened: watch::Sender<bool>,
 }
 
-impl RawCall {
-    /// Opens a call whose peer may send `window` bytes before this reads any.
+impl RawTransport {
+    /// A transport on whose calls the server may send `window` bytes before any is read.
     pub(crate) async fn open(address: SocketAddr, window: u32) -> Self {
         let socket = TcpStream::connect(address).await.unwrap();
-        let (mut http, connection) =
-            client::Builder::new().initial_window_size(window).handshake::<_, Bytes>(socket).await.unwrap();
-        drop(Tasks::default().spawn("raw transport", async move { drop(connection.await) }));
-        let request = Request::post(format!("http://{address}/bowline.v1.StreamService/StreamData"))
+        let handshake = client::Builder::new().initial_window_size(window).handshake(socket);
+        let (http, mut connection) = within("HTTP/2", handshake).await.unwrap();
+        let (widened, mut wide) = watch::channel(false);
+        drop(Tasks::default().spawn("raw transport", async move {
+            tokio::select! {
+                _ = &mut connection => return,
+                changed = wide.changed() => if changed.is_ok() {
+                    connection.set_initial_window_size(1 << 20).unwrap();
+                }
+            }
+            drop(connection.await);
+        }));
+        Self { http, address, widened }
+    }
+
+    /// From now on there is room for what the server has to say.
+    pub(crate) fn widen(&self) {
+        self.widened.send_replace(true);
+    }
+
+    /// Another `StreamData` call.
+    pub(crate) async fn call(&self) -> RawCall {
+        let request = Request::post(format!("http://{}/bowline.v1.StreamService/StreamData", self.address))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(())
             .unwrap();
-        let (response, send) = http.send_request(request, false).unwrap();
+        let (response, send) = self.http.clone().send_request(request, false).unwrap();
         let body = within("the head of a response", response).await.unwrap().into_body();
-        Self { send, body }
+        RawCall { send, body }
+    }
+}
+
+/// A `StreamData` call that reads nothing unless told to.
+pub(crate) struct RawCall {
+    send: SendStream<Bytes>,
+    body: RecvStream,
+}
+
+impl RawCall {
+    /// A call on a transport of its own, with the usual window.
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        RawTransport::open(address, 65_535).await.call().await
     }
 
     /// Sends bytes as they are.
@@ -47,6 +80,18 @@ impl RawCall {
     pub(crate) fn send_frame(&mut self, frame: Frame) {
         let request = StreamDataRequest { request_id: 0, frame: Some(frame) };
         self.send(grpc_message(&request.encode_to_vec()));
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn half_close(&mut self) {
+        self.send.send_data(Bytes::new(), true).unwrap();
+    }
+
+    /// Takes one chunk; its length.
+    pub(crate) async fn take(&mut self) -> usize {
+        let data = within("data", self.body.data()).await.expect("not the end").unwrap();
+        self.body.flow_control().release_capacity(data.len()).unwrap();
+        data.len()
     }
 
     /// Reads to the end; the status in the trailers, or the reset.
