@@ -9,6 +9,8 @@ mod handshake;
 mod liveness;
 mod processes;
 mod publish;
+#[path = "../support/served.rs"]
+mod served;
 mod sessions;
 mod shutdown;
 mod support;

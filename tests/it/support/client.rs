@@ -33,7 +33,7 @@ pub(crate) struct TestClient {
 }
 
 impl TestClient {
-    pub(super) async fn call(address: SocketAddr, metadata: Settings<'_>) -> Result<Self, Status> {
+    pub(crate) async fn call(address: SocketAddr, metadata: Settings<'_>) -> Result<Self, Status> {
         let (channel, wire) = Wire::dial(address).await;
         let (requests, queue) = mpsc::channel(64);
         let mut request = Request::new(ReceiverStream::new(queue));

@@ -46,6 +46,14 @@ impl RawTransport {
         self.widened.send_replace(true);
     }
 
+    /// Waits until the server has said that it takes no more calls.
+    pub(crate) async fn refuses_calls(&self) {
+        let mut http = self.http.clone();
+        while within("readiness", std::future::poll_fn(|cx| http.poll_ready(cx))).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Another `StreamData` call.
     pub(crate) async fn call(&self) -> RawCall {
         let request = Request::post(format!("http://{}/bowline.v1.StreamService/StreamData", self.address))

@@ -25,15 +25,15 @@ impl Wire {
     /// A transport of its own to the server.
     pub(crate) async fn dial(address: SocketAddr) -> (Channel, Self) {
         let wire = Self(Arc::new(Mutex::new(Some(TcpStream::connect(address).await.unwrap()))));
-        let (endpoint, socket) = (Endpoint::from_shared(format!("http://{address}")).unwrap(), wire.clone());
+        // A channel dials again when it has lost its transport; the test wants none but this.
+        let mut only = Some(wire.clone());
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint
             .initial_connection_window_size(16 << 20)
             .initial_stream_window_size(4 << 20)
             .connect_with_connector(service_fn(move |_| {
-                // A channel dials again when it has lost its transport; the test wants none but this.
-                let once =
-                    if socket.0.lock().is_some() { Ok(socket.clone()) } else { Err(io::Error::other("severed")) };
-                async move { once.map(TokioIo::new) }
+                let socket = only.take().map(TokioIo::new).ok_or_else(|| io::Error::other("only one transport"));
+                std::future::ready(socket)
             }))
             .await
             .unwrap();
