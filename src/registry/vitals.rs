@@ -136,7 +136,8 @@ impl Vitals {
                 Finding::ProbeDue
             }
             State::Connected => self.heartbeat(now, idle, config),
-            State::Suspect | State::Probed if idle < in_state => {
+            // Equal is heard too: the clock stands still between two looks, and an answer comes within one.
+            State::Suspect | State::Probed if idle <= in_state => {
                 self.enter(State::Connected, now);
                 self.heartbeat(now, idle, config)
             }
