@@ -1,3 +1,5 @@
+//! What a transport does over TLS that it does not do without.
+
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
