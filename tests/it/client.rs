@@ -132,18 +132,14 @@ async fn nothing_is_lost_or_doubled_over_a_network_that_keeps_breaking() {
     let publisher = within(writer.open(Open::topic("prices").publish_only())).await.unwrap();
     let mut session = within(reader.open(Open::topic("prices").start(Start::Earliest).credit(64, 4096))).await.unwrap();
 
-    let publishing = tokio::spawn(publish_all(publisher, COUNT));
-    let breaking = tokio::spawn(async move {
+    let breaking = async {
         for _ in 0..40 {
             sleep(Duration::from_millis(fastrand::u64(1..60))).await;
             network.cut();
         }
-        network
-    });
-    let (numbers, opens) = read(&mut session, COUNT).await;
+    };
+    let ((numbers, opens), (), ()) = tokio::join!(read(&mut session, COUNT), publish_all(publisher, COUNT), breaking);
     assert_eq!(numbers, (1..=COUNT).collect::<Vec<_>>());
-    publishing.await.unwrap();
-    let network = breaking.await.unwrap();
     assert!(opens > 3, "the network did break");
     drop((network, writer, reader, session));
     leave(app).await;
