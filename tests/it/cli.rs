@@ -1,5 +1,7 @@
 //! The command line as people and scripts use it: the real program, against a real server of its own.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests that fails says where")]
+
 mod pipeline;
 mod resume;
 
