@@ -55,7 +55,11 @@ pub async fn run(loaded: Loaded, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let app = App::start(&loaded, metrics)?;
     let signal = signals.next().await;
     tracing::info!(signal, "told to leave");
-    app.leave(async { drop(signals.next().await) }).await;
+    let hurry = async {
+        let signal = signals.next().await;
+        tracing::warn!(signal, "told to leave at once");
+    };
+    app.leave(hurry).await;
     Ok(())
 }
 
@@ -97,6 +101,7 @@ impl App {
             let (tasks, transport) = (tasks.clone(), config.transport);
             async move { transport::serve(listener, service, &transport, &tasks, metrics, shutdown).await }
         });
+        tracing::info!(%address, tls = loaded.config.transport.tls.enabled, "listening for clients");
         lifecycle.advance(Phase::Serving);
         let registry = shared.registry.clone();
         Ok(Self { lifecycle, registry, drain: config.drain, address, admin, end_transports, transports })

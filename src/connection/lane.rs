@@ -25,7 +25,7 @@ pub(super) struct Lane {
     pub(super) attachment: Option<Attachment>,
     pub(super) reading: Option<Reading>,
     /// Counts it as open.
-    pub(super) active: Active,
+    pub(super) _active: Active,
 }
 
 /// Counts a session as open until dropped.

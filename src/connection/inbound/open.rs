@@ -100,7 +100,7 @@ impl Inbound {
             may_publish: open.mode() != v1::SessionMode::ReadOnly,
             attachment,
             reading: reads.then(|| Reading { session, reader: reader(), deficit: 0 }),
-            active: Active::new(self.shared.metrics.clone()),
+            _active: Active::new(self.shared.metrics.clone()),
             feed: feed.clone(),
         };
         self.outbox.open(alias, lane, Frame::SessionOpened(opened));
