@@ -1,6 +1,6 @@
 //! As many connections as the default configuration allows, held by the real program.
 
-#![allow(unreachable_pub, reason = "its modules are its own")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "its modules are its own; a test says no more than where")]
 
 #[path = "support/admin.rs"]
 mod admin;
