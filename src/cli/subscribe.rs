@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use futures_util::StreamExt as _;
+use tokio::time::timeout;
 
 use super::{
     exit::{Stop, notice},
-    interrupt::Interrupt,
+    interrupt::{GRACE, Interrupt},
     output::Output,
     printer::Printer,
     server::{ClientArgs, Standing},
@@ -37,9 +38,9 @@ Sessions:
   With --session the place is kept in a state file after every batch of lines.
   Run again, the command goes on there; --from is for the first run. Killed at
   any moment, even by SIGKILL, it prints each line exactly once over all its
-  runs if the output is a file. Into a pipe, a kill in the microseconds between
-  a write and its record can print the lines of that write (at most 4 KiB)
-  twice; with --json their cursors tell.
+  runs if the output is a file. Into a pipe, a kill in the instant between a
+  write and its record makes the next run print the lines of that write (at
+  most 4 KiB) again; with --json their cursors tell.
 
 Losses:
   What the server no longer has is announced: on stderr, or with --json as
@@ -153,7 +154,7 @@ impl Args {
         };
         if self.session.is_some() {
             // The server keeps the place too, for programs that begin with `Start::Acked`.
-            interrupt.or(items.into_inner().detach()).await.ok();
+            interrupt.or(timeout(GRACE, items.into_inner().detach())).await.ok();
         }
         ended
     }

@@ -42,7 +42,7 @@ impl Inbound {
         check_policy(open.delivery_policy())?;
         let feed = self.shared.hub.join(&topic)?;
         let attachment = self.attach(&open)?;
-        let start = start(open.start.clone(), attachment.as_ref().and_then(Attachment::acked))?;
+        let start = start(open.start, attachment.as_ref().and_then(Attachment::acked))?;
         self.add(&open, feed, attachment, start)
     }
 

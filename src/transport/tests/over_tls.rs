@@ -1,4 +1,4 @@
-//! What a transport does over TLS that it does not do without.
+//! The same over TLS.
 
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
