@@ -117,7 +117,7 @@ pub(super) struct ClientArgs {
     #[command(flatten)]
     pub(super) server: ServerArgs,
     /// Who to be, where authentication does not say: sessions belong to it, and events carry it as their publisher
-    /// [default: cli-USER@HOST].
+    /// (default: cli-USER@HOST).
     #[arg(long, value_name = "ID", env = "BOWLINE_CLIENT_ID")]
     pub(super) client_id: Option<String>,
     #[command(flatten)]
