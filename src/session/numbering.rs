@@ -32,7 +32,7 @@ impl Numbering {
         }
         let unknown = self.through.is_none();
         let through = *self.through.get_or_insert(if self.fresh { 0 } else { number - 1 });
-        if number > through + 1 {
+        if number > through.saturating_add(1) {
             let message = format!("seq {number} leaves a hole after {through}");
             return Err(Failure::new(Reason::WrongSeq, message).with("through_seq", through));
         }
