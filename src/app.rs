@@ -117,6 +117,11 @@ impl App {
         self.admin.as_ref().map(admin::Admin::address)
     }
 
+    /// Live connections.
+    pub fn connection_count(&self) -> usize {
+        self.registry.len()
+    }
+
     /// Leaves: not ready, still serving; then clients are told to move; then what is left is closed. `hurry` skips what
     /// is still to be waited for. Ends by itself, at the latest after the configured times and three seconds.
     pub async fn leave(self, hurry: impl Future<Output = ()>) {

@@ -181,4 +181,5 @@ async fn a_peer_that_takes_nothing_is_closed_as_slow() {
     admission.entry().vitals().sending(registry.clock().millis(), 1);
     sweep_for(&registry, 18).await;
     assert_eq!(*recorder.closed.lock(), Some(Reason::SlowConnection));
+    assert_eq!(registry.metrics.send_errors.get(), 1, "found out once, not at every look until it is gone");
 }

@@ -125,7 +125,9 @@ impl Vitals {
     /// What there is to do at `now`. `silence_limit` is the silence that makes suspect; none if it is not to be judged.
     pub(super) fn examine(&self, now: u64, silence_limit: Option<u64>, config: &Config) -> Finding {
         let sending_since = self.sending_since.load(Relaxed);
-        if sending_since != 0 && now.saturating_sub(sending_since) >= millis(config.send_timeout) {
+        let stalled = sending_since != 0 && now.saturating_sub(sending_since) >= millis(config.send_timeout);
+        if stalled && self.state() != State::Dead {
+            self.enter(State::Dead, now);
             return Finding::Stalled;
         }
         let idle = self.idle_millis(now);
@@ -182,4 +184,23 @@ pub(super) fn millis(duration: Duration) -> u64 {
 fn jittered(interval: Duration) -> u64 {
     let tenth = millis(interval) / 10;
     millis(interval) - tenth + fastrand::u64(0..=2 * tenth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_bears_the_time_of_the_probe_saves_the_connection() {
+        let config = Config::default();
+        let limit = millis(config.receive_timeout);
+        let vitals = Vitals::new(0, Duration::from_secs(3600));
+        for probe in [limit, 3 * limit] {
+            assert_eq!(vitals.examine(probe, Some(limit), &config), Finding::ProbeDue);
+            vitals.probed(probe);
+            vitals.received(probe);
+            assert_eq!(vitals.examine(probe + 500, Some(limit), &config), Finding::Fine);
+            assert_eq!(vitals.state(), State::Connected);
+        }
+    }
 }
