@@ -37,8 +37,8 @@ fmt: ## Format the code and the protocol.
 	cargo fmt
 	if command -v buf >/dev/null; then buf format --write; fi
 
-doc: ## Build the documentation; a broken link is an error.
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+doc: ## Build the documentation, private items included; a broken link is an error.
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
 bench: ## Measure beside a raw tonic server, in one run; takes minutes. See benches/README.md.
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --bench stream

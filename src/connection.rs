@@ -1,7 +1,7 @@
 //! One `StreamData` call: the actor that serves it and the outbox it answers through.
 //!
 //! The inbound half is a task of its own ([`Actor`]); the outbound half is the response body, polled by HTTP/2 itself,
-//! so that its back-pressure needs no code. They share the [`Outbox`](outbox::Outbox) and nothing else, and neither can
+//! so that its back-pressure needs no code. They share the [`Outbox`] and nothing else, and neither can
 //! block the other: the actor queues and goes on, the body takes what is there.
 //!
 //! Whichever half ends first, the other is told. Everything registered on the way in (the admission, the sessions, the

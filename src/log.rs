@@ -195,9 +195,11 @@ impl Log {
     /// offsets falls back to the search.
     fn index_after(&self, offset: u64) -> usize {
         let Some(first) = self.records.front() else { return 0 };
-        let guess = usize::try_from((offset + 1).saturating_sub(first.offset)).unwrap_or(usize::MAX);
+        // Saturating: an offset may be whatever a client says.
+        let next = offset.saturating_add(1);
+        let guess = usize::try_from(next.saturating_sub(first.offset)).unwrap_or(usize::MAX);
         match self.records.get(guess) {
-            Some(record) if record.offset == offset + 1 => guess,
+            Some(record) if record.offset == next => guess,
             _ => self.records.partition_point(|record| record.offset <= offset),
         }
     }

@@ -186,7 +186,7 @@ impl Registry {
     pub fn page(&self, client: Option<&ClientId>, after: u64, limit: usize) -> Vec<Arc<Entry>> {
         let live = self.live.lock();
         match client {
-            None => live.entries.range(after + 1..).take(limit).map(|(_, entry)| entry.clone()).collect(),
+            None => live.entries.range(after.saturating_add(1)..).take(limit).map(|(_, entry)| entry.clone()).collect(),
             Some(client) => {
                 let numbers = live.clients.get(client).map_or(&[][..], Vec::as_slice);
                 let wanted = numbers.iter().filter(|number| **number > after).take(limit);

@@ -3,8 +3,8 @@
 //! Every write of whole lines is followed at once by a record of it in the state file. A reader killed between the two
 //! (or inside the first) has printed more than its record says. Where the output is a regular file its successor sees
 //! how much more, and leaves out exactly that from what the server delivers again: the log gives the same events, and
-//! the same events make the same bytes. Into a pipe, writes are so small that each happens whole or not at all; the
-//! microseconds between such a write and its record are the one window left.
+//! the same events make the same bytes. Into a pipe, writes are so small that each happens whole or not at all; the instant
+//! between such a write and its record is the one window left, and what falls into it is printed again, never lost.
 
 use super::{
     exit::Stop,

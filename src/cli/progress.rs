@@ -34,13 +34,14 @@ impl Progress {
 
     /// So much is done.
     pub(super) fn set(&mut self, bytes: u64, lines: u64) {
-        if self.due.is_some_and(|due| due <= Instant::now()) {
+        let show = self.due.is_some_and(|due| due <= Instant::now());
+        if show || !self.bar.is_hidden() {
+            self.bar.set_position(bytes);
+            self.bar.set_message(format!("{lines} lines"));
+        }
+        if show {
             self.due = None;
             self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
-        }
-        if !self.bar.is_hidden() {
-            self.bar.set_message(format!("{lines} lines"));
-            self.bar.set_position(bytes);
         }
     }
 

@@ -145,6 +145,7 @@ impl Args {
             tally: Tally::new(&self.topic),
             progress,
             standing: Standing::new(client),
+            given_up: false,
         };
         publishing.run(interrupt).await
     }
@@ -183,6 +184,8 @@ struct Publishing<'a> {
     tally: Tally,
     progress: Progress,
     standing: Standing,
+    /// Publishes failed because the client is ending.
+    given_up: bool,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Published, Error>> + Send>>;
@@ -196,7 +199,12 @@ impl Publishing<'_> {
         }
         self.progress.finish();
         self.tally.report(self.args.json)?;
-        let Some(stop) = stop else { return Ok(()) };
+        let Some(mut stop) = stop else { return Ok(()) };
+        if self.given_up
+            && let Some(error) = self.standing.end().await
+        {
+            stop = self.args.client.server.stop(&error);
+        }
         Err(Stop { sentence: self.tally.epitaph(&stop.sentence, self.lines.number()), ..stop })
     }
 
@@ -268,8 +276,9 @@ impl Publishing<'_> {
                 self.progress.set(self.tally.bytes(), self.tally.lines());
                 Ok(())
             }
-            Err(error) if matches!(error.kind(), ErrorKind::UnknownOutcome | ErrorKind::Closed) => {
-                Err(self.args.client.server.stop(&self.standing.end().unwrap_or(error)))
+            Err(error) if error.kind() == ErrorKind::UnknownOutcome => {
+                self.given_up = true;
+                Err(self.args.client.server.stop(&error))
             }
             Err(error) => {
                 let line = self.tally.failed();

@@ -1,6 +1,6 @@
 //! `bowline serve`: configuration, a runtime, telemetry, and then the server.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use clap::Args as ClapArgs;
 use tokio::runtime;
@@ -12,6 +12,8 @@ use crate::{
     telemetry::{self, metrics::Metrics},
 };
 
+/// Descriptors for everything that is not a client.
+const SPARE_DESCRIPTORS: u64 = 128;
 /// How long blocking work that is still going on may keep the process after its end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,8 @@ pub(super) struct Args {
 /// Serves until it is told to stop.
 pub(super) fn run(args: Args) -> Result<(), Stop> {
     let loaded = args.selection.load()?;
+    // Each client is a descriptor, and the soft limit a shell gives is meant for programs that use select(2).
+    let raised = rlimit::increase_nofile_limit(u64::MAX);
     let mut builder = runtime::Builder::new_multi_thread();
     builder.enable_all().thread_name("bowline");
     match loaded.config.server.worker_threads {
@@ -44,16 +48,28 @@ pub(super) fn run(args: Args) -> Result<(), Stop> {
         }
     }
     let runtime = builder.build().map_err(|error| Stop::failure(format!("the runtime cannot start: {error}")))?;
-    let result = runtime.block_on(Box::pin(serve(loaded)));
+    let result = runtime.block_on(Box::pin(serve(loaded, raised)));
     runtime.shutdown_timeout(END_TIMEOUT);
     result
 }
 
-async fn serve(loaded: Loaded) -> Result<(), Stop> {
+async fn serve(loaded: Loaded, descriptors: io::Result<u64>) -> Result<(), Stop> {
     let metrics = Arc::new(Metrics::new());
     let node = loaded.config.server.node_name();
     let telemetry = telemetry::start(&loaded.config.telemetry, &node, &metrics)
         .map_err(|error| Stop::failure(error.to_string()))?;
+    let wanted = loaded.config.registry.max_connections as u64;
+    match descriptors {
+        Ok(limit) if limit < wanted + SPARE_DESCRIPTORS => {
+            tracing::warn!(
+                limit,
+                wanted,
+                "fewer descriptors than registry.max_connections needs; raise the hard limit"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit on descriptors could not be raised"),
+    }
     let result = app::run(loaded, metrics).await;
     telemetry.shutdown().await;
     result.map_err(|error| Stop::failure(format!("{error:#}")))

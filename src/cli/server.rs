@@ -3,11 +3,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tonic::{Code, Request, Status as RpcStatus, metadata::AsciiMetadataValue, transport::Channel};
 use tonic_types::StatusExt;
 
-use super::exit::{Exit, Stop, innermost, plain};
+use super::{
+    exit::{Exit, Stop, innermost, plain},
+    interrupt::GRACE,
+};
 use crate::client::{Builder, Client, Error, ErrorKind, Status};
 
 /// Where a server is.
@@ -114,7 +117,7 @@ pub(super) struct ClientArgs {
     #[command(flatten)]
     pub(super) server: ServerArgs,
     /// Who to be, where authentication does not say: sessions belong to it, and events carry it as their publisher
-    /// [default: cli-USER@HOST].
+    /// (default: cli-USER@HOST).
     #[arg(long, value_name = "ID", env = "BOWLINE_CLIENT_ID")]
     pub(super) client_id: Option<String>,
     #[command(flatten)]
@@ -184,10 +187,12 @@ impl Standing {
         Self { status: client.status(), away: false }
     }
 
-    /// Why the client has ended for good; `None` if it has not, or was asked to.
-    pub(super) fn end(&self) -> Option<Error> {
-        match &*self.status.borrow() {
-            Status::Closed(error) => error.clone(),
+    /// Why the client has ended for good, or is about to: its publishes fail before it does. `None` if it goes on, or
+    /// was asked to end.
+    pub(super) async fn end(&mut self) -> Option<Error> {
+        let ended = self.status.wait_for(|status| matches!(status, Status::Closed(_)));
+        match timeout(GRACE, ended).await.ok()?.as_deref() {
+            Ok(Status::Closed(error)) => error.clone(),
             _ => None,
         }
     }

@@ -38,9 +38,9 @@ Sessions:
   With --session the place is kept in a state file after every batch of lines.
   Run again, the command goes on there; --from is for the first run. Killed at
   any moment, even by SIGKILL, it prints each line exactly once over all its
-  runs if the output is a file. Into a pipe, a kill in the microseconds between
-  a write and its record can print the lines of that write (at most 4 KiB)
-  twice; with --json their cursors tell.
+  runs if the output is a file. Into a pipe, a kill in the instant between a
+  write and its record makes the next run print the lines of that write (at
+  most 4 KiB) again; with --json their cursors tell.
 
 Losses:
   What the server no longer has is announced: on stderr, or with --json as

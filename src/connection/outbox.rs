@@ -6,8 +6,8 @@
 //! queued; notices of an end are, because each can come only once. Deliveries have no queue at all: a session is a
 //! cursor, and its events are taken from the log when HTTP/2 asks for more.
 //!
-//! One short lock; nothing is awaited under it, and no other lock of the house is taken under it but a log's, for
-//! reading.
+//! One short lock; nothing is awaited under it. Under it are taken, each for a moment and never the other way round: a
+//! log's (to read), the ready set's, and, when a session ends, those its guards undo things under.
 
 use std::{
     collections::VecDeque,
@@ -32,6 +32,9 @@ use crate::{
     proto::{self, v1::stream_data_response::Frame},
     registry::{Entry, SessionStatus},
 };
+
+/// Most bytes given to HTTP/2 at once.
+const MAX_CHUNK: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -242,16 +245,12 @@ impl Outbox {
         // Registered before looking, so that nothing that comes meanwhile is missed.
         self.ready.register(cx.waker());
         let mut state = self.state.lock();
-        if state.chunks.is_empty() {
-            let frames = ready!(self.poll_fill(&mut state, cx));
-            if frames > 0 {
-                self.shared.metrics.frames_sent.inc_by(frames);
-                self.entry.vitals().sending(self.shared.registry.clock().millis(), frames);
-            }
-        }
-        match state.chunks.pop_front() {
+        let frames = if state.chunks.is_empty() { ready!(self.poll_fill(&mut state, cx)) } else { 0 };
+        match state.next_chunk() {
             Some(chunk) => {
+                self.shared.metrics.frames_sent.inc_by(frames);
                 self.shared.metrics.frames_sent_bytes.inc_by(chunk.len() as u64);
+                self.entry.vitals().sending(self.shared.registry.clock().millis(), frames);
                 Poll::Ready(Next::Chunk(chunk))
             }
             None => match std::mem::replace(&mut state.end, End::Ended) {
@@ -295,6 +294,13 @@ impl Outbox {
 }
 
 impl State {
+    /// The next chunk, or the next piece of a large one: being asked for the next is how progress is seen, and a slow
+    /// link must be able to show some before it has taken all of a large event.
+    fn next_chunk(&mut self) -> Option<Bytes> {
+        let first = self.chunks.front_mut()?;
+        if first.len() > MAX_CHUNK { Some(first.split_to(MAX_CHUNK)) } else { self.chunks.pop_front() }
+    }
+
     fn queue(&mut self, frame: Frame) {
         // After the end nobody takes anything any more, and nothing is to pile up.
         if !matches!(self.end, End::Ended) {

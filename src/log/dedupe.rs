@@ -79,7 +79,7 @@ impl Dedupes {
                 Some(place) => Ok(Some(place)),
                 None => refuse(Reason::ForgottenSeq, format!("seq {number} was stored long ago"), numbering.last),
             },
-            Some(numbering) if number > numbering.last + 1 => {
+            Some(numbering) if number > numbering.last.saturating_add(1) => {
                 refuse(Reason::WrongSeq, format!("seq {number} leaves a hole after {}", numbering.last), numbering.last)
             }
             None if seq.fresh && number != 1 => {

@@ -163,3 +163,16 @@ fn what_its_only_reader_has_can_be_discarded() {
     log.discard_through(7);
     assert_eq!((offsets(&log, 0), log.floor().offset), (vec![8, 9, 10], 7));
 }
+
+#[test]
+fn absurd_positions_are_positions_too() {
+    let log = filled(15);
+    let cursor = Cursor { offset: u64::MAX, time: Timestamp(u64::MAX), ..log.head() };
+    assert_eq!(log.position(cursor), Position::Diverged);
+    assert_eq!(offsets(&log, u64::MAX), [0; 0]);
+    assert_eq!(log.before_last(u64::MAX).offset, 5);
+    assert_eq!(log.before_time(Timestamp(u64::MAX)).offset, 15);
+    let mut log = Log::new(LIMITS);
+    log.append(event(seq(u64::MAX, false)), at(1)).unwrap();
+    assert!(log.append(event(seq(u64::MAX, false)), at(1)).unwrap().duplicate);
+}

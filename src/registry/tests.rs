@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::*;
+use super::{vitals::millis, *};
 
 fn registry(config: Config) -> Arc<Registry> {
     Arc::new(Registry::new(config, Arc::new(Metrics::default())))
@@ -140,6 +140,17 @@ async fn an_answer_to_the_probe_saves_it() {
     sweep_for(&registry, 15).await;
     assert_eq!(admission.entry().vitals().state(), State::Connected);
     assert_eq!(*recorder.closed.lock(), None);
+}
+
+#[test]
+fn an_answer_that_comes_before_the_clock_moves_on_saves_it() {
+    let config = Config::default();
+    let (vitals, limit) = (Vitals::new(0, config.heartbeat_interval), millis(config.receive_timeout));
+    vitals.examine(limit, Some(limit), &config);
+    vitals.probed(limit);
+    vitals.received(limit);
+    vitals.examine(limit + millis(config.probe_timeout), None, &config);
+    assert_eq!(vitals.state(), State::Connected);
 }
 
 #[tokio::test(start_paused = true)]

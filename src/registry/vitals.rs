@@ -138,8 +138,7 @@ impl Vitals {
                 Finding::ProbeDue
             }
             State::Connected => self.heartbeat(now, idle, config),
-            // Not `<`: the clock is coarse, so a quick answer bears the very time of the probe. Nothing else can, because
-            // a connection becomes suspect only by having been silent before.
+            // Equal is heard too: the clock stands still between two looks, and an answer comes within one.
             State::Suspect | State::Probed if idle <= in_state => {
                 self.enter(State::Connected, now);
                 self.heartbeat(now, idle, config)

@@ -19,9 +19,13 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use tracing::Span;
 
 use self::method::Method;
-use crate::{telemetry::metrics::Metrics, types::TransportHandle};
+use crate::{
+    telemetry::{metrics::Metrics, propagate},
+    types::TransportHandle,
+};
 
 pub use self::method::Methods;
 
@@ -71,14 +75,34 @@ where
         let method = self.layer.methods.find(request.uri().path());
         let peer = request.extensions().get().map(|transport: &TransportHandle| transport.peer);
         let record = Record::open(method, peer, self.layer.metrics.clone());
-        Observed { future: self.service.call(request), record: Some(record) }
+        let span = opening(method, peer, request.headers());
+        let future = span.in_scope(|| self.service.call(request));
+        Observed { future, span, record: Some(record) }
     }
+}
+
+/// The span of a call up to its response's headers, which is all of a unary call and the opening of a stream: a span
+/// over an hours-long stream would not be seen before it ends. A child of the caller's, if it says so.
+fn opening(method: Method, peer: Option<SocketAddr>, headers: &HeaderMap) -> Span {
+    let span = tracing::info_span!(
+        "call",
+        otel.name = format_args!("{}/{}", method.service, method.name),
+        otel.kind = "server",
+        rpc.system = "grpc",
+        rpc.service = method.service,
+        rpc.method = method.name,
+        network.peer.address = peer.map(tracing::field::display),
+        rpc.grpc.status_code = tracing::field::Empty,
+    );
+    propagate::adopt(&span, headers);
+    span
 }
 
 /// A call whose response has not begun.
 #[derive(Debug)]
 pub struct Observed<F> {
     future: F,
+    span: Span,
     record: Option<Record>,
 }
 
@@ -91,15 +115,18 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let future = Pin::new(&mut this.future);
-        let answered = match &mut this.record {
+        let answered = this.span.in_scope(|| match &mut this.record {
             Some(record) => record.through(|| future.poll(cx)),
             None => future.poll(cx),
-        };
+        });
         let Ok(response) = ready!(answered);
         let mut record = this.record.take();
         if let Some(record) = &mut record {
             record.answered(&response);
+            this.span.record("rpc.grpc.status_code", record.code.unwrap_or(Code::Ok) as i32);
         }
+        // The body may live for hours; the span has said what it has to say.
+        this.span = Span::none();
         Poll::Ready(Ok(response.map(|body| ObservedBody { body, record })))
     }
 }

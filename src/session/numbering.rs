@@ -24,18 +24,19 @@ impl Numbering {
         Self { producer, fresh, through: (through > 0).then_some(through) }
     }
 
-    /// Admits a publish by its number: INVALID_FIELD for 0, WRONG_SEQ for a hole.
-    pub fn seq(&self, number: u64) -> Result<Seq, Failure> {
+    /// Admits a publish by its number: INVALID_FIELD for 0, WRONG_SEQ for a hole. Where nothing is known, the first
+    /// number says where the session stands: those after it wait for it, whatever becomes of it.
+    pub fn seq(&mut self, number: u64) -> Result<Seq, Failure> {
         if number == 0 {
             return Err(Failure::new(Reason::InvalidField, "seq must be 1 or more").with("field", "seq"));
         }
-        match self.through {
-            Some(through) if number > through + 1 => {
-                let message = format!("seq {number} leaves a hole after {through}");
-                Err(Failure::new(Reason::WrongSeq, message).with("through_seq", through))
-            }
-            _ => Ok(Seq { producer: self.producer.clone(), number, fresh: self.fresh && self.through.is_none() }),
+        let unknown = self.through.is_none();
+        let through = *self.through.get_or_insert(if self.fresh { 0 } else { number - 1 });
+        if number > through.saturating_add(1) {
+            let message = format!("seq {number} leaves a hole after {through}");
+            return Err(Failure::new(Reason::WrongSeq, message).with("through_seq", through));
         }
+        Ok(Seq { producer: self.producer.clone(), number, fresh: self.fresh && unknown })
     }
 
     /// The publish of that number is stored.
@@ -78,8 +79,19 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_is_known_the_first_number_counts_even_if_its_publish_fails() {
+        let mut numbering = numbering(false, 0);
+        numbering.seq(5).unwrap();
+        assert_eq!(numbering.seq(6).unwrap_err().reason, Reason::WrongSeq);
+        numbering.seq(5).unwrap();
+        numbering.stored(5);
+        numbering.seq(6).unwrap();
+    }
+
+    #[test]
     fn only_a_session_nobody_knows_must_begin_with_one() {
-        assert!(matches!(numbering(true, 0).seq(7), Ok(Seq { fresh: true, .. })));
+        assert_eq!(numbering(true, 0).seq(7).unwrap_err().reason, Reason::WrongSeq);
+        assert!(matches!(numbering(true, 0).seq(1), Ok(Seq { fresh: true, .. })));
         assert!(matches!(numbering(false, 0).seq(7), Ok(Seq { fresh: false, .. })));
         assert!(matches!(numbering(true, 6).seq(7), Ok(Seq { fresh: false, .. })));
         assert_eq!(numbering(true, 0).seq(0).unwrap_err().reason, Reason::InvalidField);

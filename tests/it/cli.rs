@@ -2,9 +2,11 @@
 
 mod pipeline;
 mod resume;
+#[path = "../support/served.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
+mod served;
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
@@ -15,6 +17,8 @@ use tokio::{
     process::{Child, Command},
     time::{sleep, timeout},
 };
+
+use served::Served;
 
 /// Longest time for anything here.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -29,53 +33,29 @@ fn stocks() -> (PathBuf, Vec<String>) {
 
 /// A running `bowline serve`, and a home directory for the commands that talk to it.
 struct Server {
-    child: Child,
-    port: u16,
+    served: Option<Served>,
+    url: String,
     home: tempfile::TempDir,
 }
 
 impl Server {
-    async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let server = Self { child: Self::spawn(port), port, home };
-        server.ready().await;
-        server
-    }
-
-    fn spawn(port: u16) -> Child {
-        Command::new(BOWLINE)
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--set", "admin.enabled=false"])
-            .args(["--log-level", "warn"])
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
-    }
-
-    async fn ready(&self) {
-        let probes = async {
-            while self.run(&["probe"]).await.status.code() != Some(0) {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(LIMIT, probes).await.unwrap();
+        let served = Served::bowline(std::process::Command::new(BOWLINE), &[]);
+        Self { url: format!("http://{}", served.address), served: Some(served), home }
     }
 
     /// Kills the server, which forgets everything, and starts another in its place.
-    async fn restart(&mut self) {
-        self.child.kill().await.unwrap();
-        self.child = Self::spawn(self.port);
-        self.ready().await;
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    fn restart(&mut self) {
+        let address = self.served.take().unwrap().address.to_string();
+        let settings = [("BOWLINE__TRANSPORT__LISTEN", address.as_str())];
+        self.served = Some(Served::bowline(std::process::Command::new(BOWLINE), &settings));
     }
 
     /// A command that talks to this server, reads nothing and writes into pipes.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BOWLINE);
-        command.args(args).env("BOWLINE_SERVER", self.url()).env("XDG_STATE_HOME", self.home.path());
+        command.args(args).env("BOWLINE_SERVER", &self.url).env("XDG_STATE_HOME", self.home.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }

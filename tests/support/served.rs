@@ -17,6 +17,8 @@ pub struct Served {
     pub child: Child,
     /// Where it listens for clients.
     pub address: SocketAddr,
+    /// Where it listens for operators, if it said so before.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Served {
@@ -47,16 +49,30 @@ impl Served {
                 drop(sender.try_send(line));
             }
         });
-        let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into() };
+        let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into(), admin: None };
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(START) {
-            if let Some(address) = address_of(&line) {
-                served.address = address;
-                return served;
+            match address_in(&line) {
+                Some(address) if line.contains("admin") => served.admin = Some(address),
+                Some(address) if line.contains("listening") => {
+                    served.address = address;
+                    return served;
+                }
+                _ => {}
             }
             said.push(line);
         }
         panic!("the server did not say where it listens; it said:\n{}", said.join("\n"));
+    }
+}
+
+impl Served {
+    /// Its resident memory, KiB.
+    #[allow(dead_code, reason = "not every test looks")]
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
     }
 }
 
@@ -67,11 +83,8 @@ impl Drop for Served {
     }
 }
 
-/// The loopback address in a line that says `listening`, unless it is the admin port's.
-fn address_of(line: &str) -> Option<SocketAddr> {
-    if !line.contains("listening") || line.contains("admin") {
-        return None;
-    }
+/// The first loopback address in a line.
+fn address_in(line: &str) -> Option<SocketAddr> {
     let rest = &line[line.find("127.0.0.1:")?..];
     let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).unwrap_or(rest.len());
     rest[..end].parse().ok()

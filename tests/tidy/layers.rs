@@ -121,10 +121,10 @@ pub fn foreign_crates(sources: &[Source]) -> Vec<String> {
         for source in sources.iter().filter(|s| modules.contains(&s.module()[0])) {
             for name in *banned {
                 for at in source.words(&format!("{name}::")) {
-                    // `crate::error::…` and the like end in a banned word without meaning the crate; and the reasons of
-                    // error.rs are gRPC's codes.
-                    if !source.code[..at].ends_with("::") && !(source.path.starts_with("src/error") && *name == "tonic")
-                    {
+                    // The end of a path of ours is not the crate of that name; and a reason's code is gRPC's.
+                    let ours = source.code[..at].ends_with("::");
+                    let code = source.path.starts_with("src/error") && *name == "tonic";
+                    if !(ours || code) {
                         found.push(format!("{}: knows {name}", source.place(at)));
                     }
                 }

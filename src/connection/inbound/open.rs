@@ -15,6 +15,9 @@ use crate::{
     types::{Cursor, SessionId, Timestamp, Topic},
 };
 
+/// Largest fencing number believed: above it, a client could leave no room for a newer one.
+const MAX_ATTACH: u64 = u64::MAX / 2;
+
 impl Inbound {
     /// Opens a session. A refusal is told as SessionClosed and returned for the Reply; the outer `Err` ends the stream.
     pub(super) fn open_session(&self, open: v1::OpenSession) -> Result<Result<(), Failure>, Failure> {
@@ -42,7 +45,7 @@ impl Inbound {
         check_policy(open.delivery_policy())?;
         let feed = self.shared.hub.join(&topic)?;
         let attachment = self.attach(&open)?;
-        let start = start(open.start.clone(), attachment.as_ref().and_then(Attachment::acked))?;
+        let start = start(open.start, attachment.as_ref().and_then(Attachment::acked))?;
         self.add(&open, feed, attachment, start)
     }
 
@@ -50,6 +53,9 @@ impl Inbound {
     fn attach(&self, open: &v1::OpenSession) -> Result<Option<Attachment>, Failure> {
         if open.session_id.is_empty() {
             return Ok(None);
+        }
+        if open.last_attach > MAX_ATTACH {
+            return Err(Failure::new(Reason::InvalidField, "last_attach is no number this server gave out"));
         }
         let producer = Arc::new((self.client.clone(), SessionId::parse(&open.session_id)?));
         Ok(Some(self.shared.directory.attach(producer, open.last_attach, self.kick(open.session))))

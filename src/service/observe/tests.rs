@@ -38,6 +38,24 @@ impl Body for Scripted {
     }
 }
 
+#[test]
+fn a_call_is_a_span_of_its_callers_trace() {
+    use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
+    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    let tracer = opentelemetry_sdk::trace::SdkTracerProvider::builder().build().tracer("test");
+    let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let methods = Methods::default().with(crate::proto::DESCRIPTORS).unwrap();
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let headers = HeaderMap::from_iter([("traceparent".parse().unwrap(), traceparent.parse().unwrap())]);
+        let context = opening(methods.find(PUBLISH), None, &headers).context();
+        let trace_id = context.span().span_context().trace_id();
+        assert_eq!(trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+    });
+}
+
 /// Calls `path`, polls the body once, drops everything, and returns the metrics.
 fn run(path: &str, script: Script) -> String {
     let metrics = Arc::new(Metrics::new());
@@ -102,7 +120,7 @@ fn a_handler_that_panics_was_internal() {
     let metrics = Arc::new(Metrics::new());
     let record = Record::open(Methods::default().find(PUBLISH), None, metrics.clone());
     let future = poll_fn(|_| -> Poll<Result<Response<tonic::body::Body>, Infallible>> { panic!("as the script says") });
-    let mut observed = Observed { future, record: Some(record) };
+    let mut observed = Observed { future, span: Span::none(), record: Some(record) };
     let mut cx = Context::from_waker(noop_waker_ref());
     assert!(catch_unwind(AssertUnwindSafe(|| Pin::new(&mut observed).poll(&mut cx).is_ready())).is_err());
     drop(observed);

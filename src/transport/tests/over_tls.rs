@@ -1,3 +1,5 @@
+//! The same over TLS.
+
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 

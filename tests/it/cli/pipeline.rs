@@ -1,12 +1,14 @@
 //! Publishing, reading, chatting; exit codes.
 
+use std::net::TcpListener;
+
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::*;
 
 #[tokio::test]
 async fn all_lines_of_a_file_arrive_at_both_subscribers_in_order() {
-    let server = Server::start().await;
+    let server = Server::start();
     let (path, expected) = stocks();
     let count = expected.len().to_string();
     let follow = ["sub", "prices", "--from", "earliest", "--count", &count];
@@ -22,7 +24,7 @@ async fn all_lines_of_a_file_arrive_at_both_subscribers_in_order() {
 
 #[tokio::test]
 async fn what_is_published_comes_back_byte_for_byte() {
-    let server = Server::start().await;
+    let server = Server::start();
     let text = "one\n\n  two \r\n\u{fc}nicode\n\nlast";
     let published = server.feed(&["pub", "copy", "--json"], text).await;
     assert_eq!(code(&published), 0, "{}", stderr(&published));
@@ -35,7 +37,7 @@ async fn what_is_published_comes_back_byte_for_byte() {
 
 #[tokio::test]
 async fn a_key_column_becomes_the_key() {
-    let server = Server::start().await;
+    let server = Server::start();
     let csv = "\"Smith, J\",1\nplain,2\n";
     let published = server.feed(&["pub", "keyed", "--key-column", "1"], csv).await;
     assert_eq!(code(&published), 0, "{}", stderr(&published));
@@ -51,7 +53,7 @@ async fn a_key_column_becomes_the_key() {
 
 #[tokio::test]
 async fn a_line_that_is_too_long_ends_a_publisher_and_is_named() {
-    let server = Server::start().await;
+    let server = Server::start();
     let input = format!("short\n{}\nnever\n", "x".repeat(6 * 1024 * 1024));
     let published = server.feed(&["pub", "long"], &input).await;
     assert_eq!(code(&published), 1);
@@ -61,7 +63,7 @@ async fn a_line_that_is_too_long_ends_a_publisher_and_is_named() {
 
 #[tokio::test]
 async fn a_publisher_resumes_with_the_first_line_that_is_missing() {
-    let server = Server::start().await;
+    let server = Server::start();
     let resume = ["pub", "load", "--session", "loader", "--resume", "--json"];
     let first = objects(&server.feed(&resume, "1\n2\n3\n").await);
     assert_eq!((&first[0]["published"], &first[0]["duplicates"]), (&3.into(), &0.into()));
@@ -72,7 +74,7 @@ async fn a_publisher_resumes_with_the_first_line_that_is_missing() {
 
 #[tokio::test]
 async fn a_publisher_keeps_its_pace() {
-    let server = Server::start().await;
+    let server = Server::start();
     let begun = tokio::time::Instant::now();
     let published = server.feed(&["pub", "slow", "--rate", "20/s"], &"x\n".repeat(11)).await;
     assert_eq!(code(&published), 0, "{}", stderr(&published));
@@ -81,7 +83,7 @@ async fn a_publisher_keeps_its_pace() {
 
 #[tokio::test]
 async fn history_has_its_ends() {
-    let server = Server::start().await;
+    let server = Server::start();
     let numbers: Vec<String> = (1..=2500).map(|n| n.to_string()).collect();
     server.publish("numbers", &numbers).await;
     assert_eq!(lines(&server.run(&["history", "numbers"]).await), numbers);
@@ -101,7 +103,7 @@ async fn history_has_its_ends() {
 
 #[tokio::test]
 async fn a_reader_that_is_no_longer_read_ends_quietly() {
-    let server = Server::start().await;
+    let server = Server::start();
     server.publish("pipe", &vec!["x".repeat(1000); 500]).await;
     let mut reader = server.command(&["sub", "pipe", "--from", "earliest"]).spawn().unwrap();
     let mut first = [0; 10];
@@ -114,7 +116,7 @@ async fn a_reader_that_is_no_longer_read_ends_quietly() {
 
 #[tokio::test]
 async fn an_interrupt_ends_a_reader_even_if_nobody_takes_its_output() {
-    let server = Server::start().await;
+    let server = Server::start();
     server.publish("stuck", &vec!["x".repeat(1000); 500]).await;
     for (name, expected) in [("-INT", 130), ("-TERM", 143)] {
         let mut reader = server.command(&["sub", "stuck", "--from", "earliest"]).spawn().unwrap();
@@ -129,7 +131,7 @@ async fn an_interrupt_ends_a_reader_even_if_nobody_takes_its_output() {
 
 #[tokio::test]
 async fn people_chat_through_pipes() {
-    let server = Server::start().await;
+    let server = Server::start();
     let mut alice = server.command(&["chat", "room", "--as", "alice"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut alice_in = alice.stdin.take().unwrap();
     let mut alice_out = BufReader::new(alice.stdout.take().unwrap()).lines();
@@ -149,7 +151,7 @@ async fn people_chat_through_pipes() {
 
 #[tokio::test]
 async fn failures_have_their_codes_and_say_what_to_do() {
-    let server = Server::start().await;
+    let server = Server::start();
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{unused}");
     for command in [&["sub", "t"][..], &["pub", "t"], &["history", "t"], &["topics"], &["chat", "t", "--as", "x"]] {

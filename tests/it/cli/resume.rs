@@ -35,7 +35,7 @@ async fn kill_soon(mut child: Child) {
 }
 
 async fn killed_readers_print_every_line_once(same_file: bool) {
-    let server = Server::start().await;
+    let server = Server::start();
     let expected = many();
     let publisher = publish_slowly(&server, &expected);
     let follow = ["sub", "prices", "--session", "desk", "--from", "earliest"];
@@ -67,7 +67,7 @@ async fn readers_killed_at_any_moment_print_every_line_once_into_files_of_their_
 
 #[tokio::test]
 async fn a_killed_reader_goes_on_from_the_last_cursor_it_printed() {
-    let server = Server::start().await;
+    let server = Server::start();
     let expected = many();
     let publisher = publish_slowly(&server, &expected);
     let mut printed: Vec<serde_json::Value> = Vec::new();
@@ -94,7 +94,7 @@ async fn a_killed_reader_goes_on_from_the_last_cursor_it_printed() {
 
 #[tokio::test]
 async fn a_session_goes_on_after_the_events_it_was_told_to_count() {
-    let server = Server::start().await;
+    let server = Server::start();
     let (_, expected) = stocks();
     server.publish("prices", &expected).await;
     let part = ["sub", "prices", "--session", "part", "--from", "earliest", "--count", "100"];
@@ -107,11 +107,11 @@ async fn a_session_goes_on_after_the_events_it_was_told_to_count() {
 
 #[tokio::test]
 async fn a_restart_of_the_server_is_announced_and_survived() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     server.publish("prices", &["old"]).await;
     let follow = ["sub", "prices", "--session", "desk", "--from", "earliest", "--count", "1"];
     assert_eq!(lines(&server.run(&follow).await), ["old"]);
-    server.restart().await;
+    server.restart();
     server.publish("prices", &["new"]).await;
     let after = server.run(&follow).await;
     assert_eq!((code(&after), lines(&after)), (0, vec!["new".to_owned()]), "{}", stderr(&after));
@@ -124,13 +124,13 @@ async fn a_restart_of_the_server_is_announced_and_survived() {
 
 #[tokio::test]
 async fn a_reader_survives_a_restart_of_the_server() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let reader = server.command(&["sub", "prices", "--from", "earliest", "--count", "2"]).spawn().unwrap();
     server.publish("prices", &["before"]).await;
     // The reader has it once it asks for one event only: its own place is not visible from outside.
     server.run(&["sub", "prices", "--from", "earliest", "--count", "1"]).await;
     sleep(Duration::from_millis(300)).await;
-    server.restart().await;
+    server.restart();
     server.publish("prices", &["after"]).await;
     let output = ended(reader).await;
     assert_eq!((code(&output), lines(&output)), (0, vec!["before".to_owned(), "after".to_owned()]));
@@ -139,7 +139,7 @@ async fn a_reader_survives_a_restart_of_the_server() {
 
 #[tokio::test]
 async fn one_session_has_one_reader() {
-    let server = Server::start().await;
+    let server = Server::start();
     let follow = ["sub", "prices", "--session", "desk", "--json"];
     let mut first = server.command(&follow).spawn().unwrap();
     // `opened` is printed after the session was opened.
@@ -162,7 +162,7 @@ async fn one_session_has_one_reader() {
 
 #[tokio::test]
 async fn readers_without_a_session_do_not_disturb_each_other() {
-    let server = Server::start().await;
+    let server = Server::start();
     let follow = ["sub", "prices", "--from", "earliest", "--count", "2"];
     let readers: Vec<_> = (0..3).map(|_| server.command(&follow).spawn().unwrap()).collect();
     server.publish("prices", &["a", "b"]).await;

@@ -1,0 +1,49 @@
+//! The admin port of a server under test.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use super::served::Served;
+
+/// How long `wait_for` waits.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The admin port, by plain HTTP.
+pub struct Admin(SocketAddr);
+
+impl Admin {
+    /// That of a server, which has one.
+    pub fn of(server: &Served) -> Self {
+        Self(server.admin.expect("an admin port"))
+    }
+
+    /// The body of a GET.
+    pub fn get(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.0).expect("the admin port answers");
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").expect("an HTTP answer").1.to_owned()
+    }
+
+    /// The value of a metric without labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let metrics = self.get("/metrics");
+        let line = metrics.lines().find(|line| line.split(' ').next() == Some(name));
+        line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or_else(|| panic!("no metric {name}"))
+    }
+
+    /// Waits until a metric has a value; panics if it never has.
+    pub async fn wait_for(&self, name: &str, value: f64) {
+        let reached = async {
+            while self.metric(name) != value {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let seen = tokio::time::timeout(PATIENCE, reached).await;
+        assert!(seen.is_ok(), "{name} is {}, not {value}", self.metric(name));
+    }
+}
