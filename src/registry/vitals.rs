@@ -185,22 +185,3 @@ fn jittered(interval: Duration) -> u64 {
     let tenth = millis(interval) / 10;
     millis(interval) - tenth + fastrand::u64(0..=2 * tenth)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_that_bears_the_time_of_the_probe_saves_the_connection() {
-        let config = Config::default();
-        let limit = millis(config.receive_timeout);
-        let vitals = Vitals::new(0, Duration::from_secs(3600));
-        for probe in [limit, 3 * limit] {
-            assert_eq!(vitals.examine(probe, Some(limit), &config), Finding::ProbeDue);
-            vitals.probed(probe);
-            vitals.received(probe);
-            assert_eq!(vitals.examine(probe + 500, Some(limit), &config), Finding::Fine);
-            assert_eq!(vitals.state(), State::Connected);
-        }
-    }
-}

@@ -2,9 +2,6 @@
 
 mod pipeline;
 mod resume;
-#[path = "../support/served.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
-mod served;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use served::Served;
+use crate::served::Served;
 
 /// Longest time for anything here.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -81,7 +81,7 @@ async fn a_restart_of_the_server_is_survived_and_announced() {
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_doubled_while_an_operator_disconnects_again_and_again() {
     let server = TestServer::start().await;
     let (writer, reader) = (connect(server.address, "writer").await, connect(server.address, "reader").await);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::support::{TestServer, earliest, last, open, payloads, publish};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_events_and_small_ones_arrive_whole_and_in_order() {
     let server = TestServer::start().await;
     let mut client = server.connect("alice").await;
@@ -28,7 +28,7 @@ async fn large_events_and_small_ones_arrive_whole_and_in_order() {
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_sessions_on_one_connection_are_in_order_each() {
     let server = TestServer::start().await;
     let mut client = server.connect("alice").await;
@@ -82,7 +82,7 @@ async fn a_session_with_much_to_read_does_not_hold_up_its_neighbours() {
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_come_in_time_through_a_flood() {
     let server = TestServer::with(&[("registry.heartbeat_interval", "60ms")]).await;
     let mut client = server.connect("alice").await;

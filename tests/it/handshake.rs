@@ -238,7 +238,7 @@ async fn a_call_that_was_not_greeted_takes_a_place_like_any_other() {
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_may_connect_at_once_and_exactly_so_many_as_there_may_be() {
     let server = TestServer::with(&[("registry.max_connections", "50")]).await;
     let calls = futures_util::future::join_all((0..80).map(|_| server.try_call(&[]))).await;

@@ -1,6 +1,8 @@
 //! The whole server, from outside: a module for each face of it. What may be read of it here is the wire, its metrics and
 //! its exit code; everything is bounded, on loopback, on ports the system chose.
 
+#![allow(clippy::unwrap_used, reason = "what must not fail fails the test")]
+
 mod admin;
 mod cli;
 mod client;
@@ -10,6 +12,7 @@ mod liveness;
 mod processes;
 mod publish;
 #[path = "../support/served.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
 mod served;
 mod sessions;
 mod shutdown;

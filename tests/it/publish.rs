@@ -209,7 +209,7 @@ async fn an_id_is_stored_once_whoever_publishes_it_and_by_whatever_way() {
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_come_in_the_order_of_the_requests() {
     let server = TestServer::start().await;
     let mut client = server.connect("alice").await;
@@ -237,7 +237,7 @@ async fn answers_come_in_the_order_of_the_requests() {
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishers_that_race_get_a_place_each_and_every_reader_the_same_order() {
     let server = TestServer::start().await;
     let mut clients = Vec::new();
@@ -263,7 +263,7 @@ async fn publishers_that_race_get_a_place_each_and_every_reader_the_same_order()
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_echo_topic_answers_the_publisher_alone_and_keeps_nothing() {
     let server = TestServer::start().await;
     let (mut alice, mut bob) = (server.connect("alice").await, server.connect("bob").await);

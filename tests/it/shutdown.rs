@@ -83,7 +83,7 @@ async fn the_transport_of_a_call_is_told_to_go_away_and_the_call_goes_on() {
     tokio::join!(server.leave_politely(), observe);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_are_not_told_to_come_back_all_at_once() {
     let server = TestServer::with(&[("drain.deadline", "10s")]).await;
     let mut clients = Vec::new();

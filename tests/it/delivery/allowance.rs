@@ -4,7 +4,7 @@ use bowline::proto::v1::{Flow, OpenSession};
 
 use crate::support::{TestServer, credit, earliest, flow, open, payloads};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_events_come_than_were_granted_in_all() {
     let server = TestServer::start().await;
     server.store("t", &vec!["x"; 500]).await;
@@ -70,7 +70,7 @@ async fn credit_of_one_session_is_not_another_s() {
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_answer_to_a_pause_nothing_comes_until_the_session_is_resumed() {
     let server = TestServer::start().await;
     let mut client = server.connect("alice").await;

@@ -77,7 +77,7 @@ async fn reader(server: &TestServer, number: usize) -> Vec<String> {
     seen
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_reader_gets_every_event_once_and_in_one_order_through_any_number_of_lost_connections() {
     let server = TestServer::start().await;
     let publishing = futures_util::future::join_all((0..PUBLISHERS).map(|n| publisher(&server, n)));

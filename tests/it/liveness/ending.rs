@@ -31,17 +31,17 @@ async fn leaves_nothing(end: impl Fn(TestClient)) {
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_call_leaves_nothing() {
     leaves_nothing(drop).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_transport_leaves_nothing() {
     leaves_nothing(TestClient::sever).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_closed_call_that_is_dropped_leaves_nothing() {
     leaves_nothing(|mut client| client.half_close()).await;
 }

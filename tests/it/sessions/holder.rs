@@ -50,7 +50,7 @@ async fn a_client_can_take_a_session_over_from_itself() {
     server.leave().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_who_fight_for_a_session_never_both_hold_it() {
     let server = TestServer::start().await;
     let mut rivals = [server.connect("alice").await, server.connect("alice").await];

@@ -12,7 +12,7 @@ async fn resumed(server: &TestServer, cursor: Cursor) -> (TestClient, Recovery) 
     (client, recovery)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_goes_on_at_its_cursor_however_its_connection_ended() {
     let server = TestServer::start().await;
     let mut client = server.connect("alice").await;
