@@ -42,7 +42,8 @@ impl Inbound {
             return Err(Failure::new(Reason::SessionLimit, message).with("limit", limit));
         }
         let topic = Topic::parse(&open.topic)?;
-        check_policy(open.delivery_policy())?;
+        check_policy(open.delivery_policy)?;
+        check_mode(open.mode)?;
         let feed = self.shared.hub.join(&topic)?;
         let attachment = self.attach(&open)?;
         let start = start(open.start, attachment.as_ref().and_then(Attachment::acked))?;
@@ -123,11 +124,18 @@ fn close_if_lost(outbox: &Outbox, alias: u32) {
         .close_session(alias, Some(taken_over), |lane| lane.attachment.as_ref().is_some_and(|held| !held.is_current()));
 }
 
-fn check_policy(policy: v1::DeliveryPolicy) -> Result<(), Failure> {
-    match policy {
-        v1::DeliveryPolicy::Unspecified | v1::DeliveryPolicy::Lag => Ok(()),
-        other => Err(Failure::new(Reason::Unsupported, format!("{} is not offered yet", other.as_str_name()))),
+/// What a later version may ask for is refused: taking it for the default would be guessing.
+fn check_policy(policy: i32) -> Result<(), Failure> {
+    match v1::DeliveryPolicy::try_from(policy) {
+        Ok(v1::DeliveryPolicy::Unspecified | v1::DeliveryPolicy::Lag) => Ok(()),
+        Ok(other) => Err(Failure::new(Reason::Unsupported, format!("{} is not offered yet", other.as_str_name()))),
+        Err(_) => Err(Failure::new(Reason::Unsupported, format!("there is no delivery policy {policy}"))),
     }
+}
+
+fn check_mode(mode: i32) -> Result<(), Failure> {
+    let unknown = |_| Failure::new(Reason::Unsupported, format!("there is no session mode {mode}"));
+    v1::SessionMode::try_from(mode).map(|_| ()).map_err(unknown)
 }
 
 fn options(open: &v1::OpenSession) -> Options {
