@@ -35,7 +35,8 @@ async fn a_silent_client_is_probed_then_closed_and_nothing_of_it_is_left() {
     client.open(open(2, "t")).await;
     let begun = Instant::now();
     assert!(beat(&mut client).await.reply_requested, "the probe asks for an answer");
-    assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
+    // The clock that silence is measured by may be a quarter of the shortest timeout behind.
+    assert!(begun.elapsed() >= Duration::from_millis(60), "{:?}", begun.elapsed());
     client.ended_with(Code::Unavailable, "PEER_TIMEOUT").await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     server.emptied().await;

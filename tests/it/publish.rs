@@ -1,15 +1,14 @@
-//! Publishing in a session: numbers, repeats, limits, answers.
+//! Publishing in a session: who gets it, what is answered.
+
+mod limit;
+mod number;
 
 use bowline::proto::v1::{
-    Authenticate, Durability, NewEvent, OpenSession, Operation, Publish, PublishRequest,
+    Authenticate, Durability, NewEvent, OpenSession, Operation, Publish, StreamDataRequest,
     stream_data_request::Frame as Sent, stream_data_response::Frame,
 };
-use tonic::Code;
 
-use crate::support::{
-    RawCall, TestServer, assert_failure, assert_status, close, earliest, event, flow, heartbeat, hello, open, payloads,
-    publish,
-};
+use crate::support::{TestServer, close, earliest, event, flow, heartbeat, open, payloads, publish};
 
 /// A session that is delivered nothing, so that only answers come.
 fn publisher(session: u32, topic: &str, session_id: &str) -> OpenSession {
@@ -53,162 +52,6 @@ async fn an_event_reaches_everybody_who_reads_as_it_was_published() {
     server.leave().await;
 }
 
-#[tokio::test]
-async fn the_same_number_is_stored_once_across_connections_and_answered_with_its_first_place() {
-    let server = TestServer::start().await;
-    let mut client = server.connect("alice").await;
-    client.open(publisher(1, "t", "desk")).await;
-    let mut first = Vec::new();
-    for seq in 1..=5 {
-        first.push(client.publish(publish(1, seq, format!("{seq}"))).await);
-    }
-    let again = client.publish(publish(1, 3, "3")).await;
-    assert_eq!((again.duplicate, again.cursor, again.through_seq), (true, first[2].cursor, 5));
-    client.sever();
-    server.emptied().await;
-
-    let mut client = server.connect("alice").await;
-    client.open(publisher(4, "t", "desk")).await;
-    for (seq, first) in (1..).zip(&first) {
-        let again = client.publish(publish(4, seq, format!("{seq}"))).await;
-        assert_eq!((again.failure, again.duplicate, again.cursor), (None, true, first.cursor));
-    }
-    assert!(!client.publish(publish(4, 6, "6")).await.duplicate);
-    client.open(OpenSession { start: earliest(), ..open(1, "t") }).await;
-    assert_eq!(payloads(&client.events(1, 6).await), ["1", "2", "3", "4", "5", "6"]);
-    assert!(client.is_quiet().await);
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn a_number_that_leaves_a_hole_is_refused_and_told_where_to_go_on() {
-    let server = TestServer::start().await;
-    let mut client = server.connect("alice").await;
-    client.open(publisher(1, "t", "desk")).await;
-    let answer = client.publish(publish(1, 2, "x")).await;
-    assert_failure(answer.failure.as_ref(), Code::FailedPrecondition, "WRONG_SEQ");
-    assert_eq!(answer.through_seq, 0);
-    client.publish(publish(1, 1, "x")).await;
-    for seq in [3, 4, u64::MAX] {
-        let answer = client.publish(publish(1, seq, "x")).await;
-        assert_failure(answer.failure.as_ref(), Code::FailedPrecondition, "WRONG_SEQ");
-        assert_eq!(answer.through_seq, 1);
-    }
-    let answer = client.publish(publish(1, 0, "x")).await;
-    assert_failure(answer.failure.as_ref(), Code::InvalidArgument, "INVALID_FIELD");
-    assert_eq!(client.publish(publish(1, 2, "x")).await.through_seq, 2);
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn what_follows_a_failed_publish_is_refused_until_it_is_repeated() {
-    let server = TestServer::start().await;
-    let mut client = server.connect("alice").await;
-    client.open(publisher(1, "t", "desk")).await;
-    client.publish(publish(1, 1, "1")).await;
-    let conditional = client.ask(with(1, 2, NewEvent { if_last: Some(77), ..event("2") })).await;
-    let behind = [client.ask(publish(1, 3, "3")).await, client.ask(publish(1, 4, "4")).await];
-    let answer = client.answer(conditional).await;
-    assert_failure(answer.failure.as_ref(), Code::Aborted, "WRONG_LAST");
-    assert_eq!(answer.failure.unwrap().metadata["actual"], "1");
-    for request in behind {
-        assert_failure(client.answer(request).await.failure.as_ref(), Code::FailedPrecondition, "WRONG_SEQ");
-    }
-    for seq in 2..=4 {
-        let answer = client.publish(with(1, seq, NewEvent { if_last: Some(seq - 1), ..event(seq.to_string()) })).await;
-        assert_eq!((answer.failure, answer.through_seq), (None, seq));
-    }
-    client.open(OpenSession { start: earliest(), ..open(2, "t") }).await;
-    assert_eq!(payloads(&client.events(2, 4).await), ["1", "2", "3", "4"]);
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn a_number_stored_too_long_ago_is_not_stored_again() {
-    let server = TestServer::start().await;
-    let mut client = server.connect("alice").await;
-    let depth = 1024;
-    client.open(publisher(1, "t", "desk")).await;
-    for seq in 1..=depth {
-        client.send(publish(1, seq, "x")).await;
-    }
-    assert!(client.publish(publish(1, 1, "x")).await.duplicate, "the oldest that can be unanswered");
-    client.publish(publish(1, depth + 1, "x")).await;
-    let answer = client.publish(publish(1, 1, "x")).await;
-    assert_failure(answer.failure.as_ref(), Code::OutOfRange, "FORGOTTEN_SEQ");
-    assert_eq!(answer.through_seq, depth + 1);
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn a_payload_over_the_limit_costs_an_answer_and_one_far_over_it_the_stream() {
-    let server = TestServer::with(&[("connection.max_message_size", "64KiB")]).await;
-    let mut client = server.call().await;
-    client.send(hello("alice")).await;
-    let limit = client.welcomed().await.limits.unwrap().max_payload_bytes as usize;
-    client.open(open(1, "t")).await;
-    for size in [limit + 1, 64 << 10, 100 << 10] {
-        let answer = client.publish(publish(1, 1, vec![0; size])).await;
-        assert_failure(answer.failure.as_ref(), Code::ResourceExhausted, "TOO_LARGE");
-    }
-    assert_eq!(client.publish(publish(1, 1, vec![7; limit])).await.failure, None);
-    let events = client.events(1, 1).await;
-    assert!(events[0].payload.len() == limit && events[0].payload.iter().all(|byte| *byte == 7));
-
-    client.send(publish(1, 2, vec![0; 200 << 10])).await;
-    client.ended_with(Code::ResourceExhausted, "TOO_LARGE").await;
-    server.emptied().await;
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn a_message_that_only_claims_to_be_huge_ends_the_stream_before_it_is_there() {
-    let server = TestServer::start().await;
-    let mut call = RawCall::open(server.address).await;
-    call.send_frame(Sent::Hello(hello("liar")));
-    call.send(vec![0, 0xff, 0xff, 0xff, 0xff].into());
-    assert_status(&call.end().await.unwrap(), Code::ResourceExhausted, "TOO_LARGE");
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn an_event_whose_parts_are_over_their_limits_is_refused() {
-    let server = TestServer::start().await;
-    let mut client = server.connect("alice").await;
-    client.open(publisher(1, "t", "desk")).await;
-    let many = (0..33).map(|n| (n.to_string(), String::new())).collect();
-    let cases = [
-        NewEvent { key: vec![0; 256].into(), ..event("x") },
-        NewEvent { headers: many, ..event("x") },
-        NewEvent { headers: [("h".to_owned(), "x".repeat(4096))].into(), ..event("x") },
-        NewEvent { dedupe_id: "x".repeat(129), ..event("x") },
-    ];
-    for refused in cases {
-        let answer = client.publish(with(1, 1, refused)).await;
-        assert_failure(answer.failure.as_ref(), Code::InvalidArgument, "INVALID_FIELD");
-    }
-    let nothing = Publish { session: 1, seq: 1, event: None };
-    assert_eq!(client.publish(nothing).await.failure, None, "an event without content is an event");
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn an_id_is_stored_once_whoever_publishes_it_and_by_whatever_way() {
-    let server = TestServer::start().await;
-    let (mut alice, mut bob) = (server.connect("alice").await, server.connect("bob").await);
-    let order = || NewEvent { dedupe_id: "order-17".to_owned(), ..event("x") };
-    alice.open(publisher(1, "t", "a")).await;
-    bob.open(publisher(1, "t", "b")).await;
-    let first = alice.publish(with(1, 1, order())).await;
-    let second = bob.publish(with(1, 1, order())).await;
-    assert_eq!((second.failure, second.duplicate, second.cursor), (None, true, first.cursor));
-    let request = PublishRequest { topic: "t".to_owned(), event: Some(order()) };
-    let third = server.topics().await.publish(request).await.unwrap().into_inner();
-    assert_eq!((third.duplicate, third.cursor), (true, first.cursor));
-    assert_eq!(bob.publish(publish(1, 2, "y")).await.through_seq, 2, "a repeat by id fills its number");
-    server.leave().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_come_in_the_order_of_the_requests() {
     let server = TestServer::start().await;
@@ -223,7 +66,7 @@ async fn answers_come_in_the_order_of_the_requests() {
         for n in 0..count {
             let (alias, seq) = (n % u64::from(sessions) + 1, n / u64::from(sessions) + 1);
             let frame = Sent::Publish(publish(u32::try_from(alias).unwrap(), seq, "x"));
-            let request = bowline::proto::v1::StreamDataRequest { request_id: n + 1, frame: Some(frame) };
+            let request = StreamDataRequest { request_id: n + 1, frame: Some(frame) };
             sender.send(request).await.unwrap();
         }
     };
@@ -308,7 +151,7 @@ async fn every_kind_of_frame_is_answered_exactly_once_if_it_asks_and_never_if_no
         for (n, frame) in (1..).zip(frames()) {
             let request_id = if asks { 1000 + n } else { 0 };
             expected.push(request_id);
-            client.send_raw(bowline::proto::v1::StreamDataRequest { request_id, frame: Some(frame) }).await;
+            client.send_raw(StreamDataRequest { request_id, frame: Some(frame) }).await;
         }
         client.send(heartbeat(42)).await;
         let mut answered = Vec::new();

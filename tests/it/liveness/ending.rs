@@ -1,9 +1,12 @@
 //! Ways to end, and that each takes everything with it.
 
-use bowline::proto::v1::{DisconnectRequest, OpenSession, disconnect_request::Target, stream_data_response::Frame};
+use bowline::proto::v1::{
+    DisconnectRequest, OpenSession, disconnect_request::Target, stream_data_request::Frame as Sent,
+    stream_data_response::Frame,
+};
 use tonic::Code;
 
-use crate::support::{TestClient, TestServer, assert_bad_field, assert_status, earliest, open, publish};
+use crate::support::{RawTransport, TestClient, TestServer, assert_bad_field, assert_status, earliest, open, publish};
 
 /// Ends a connection in the middle of a flood, with sessions of every kind, and looks for what is left.
 async fn leaves_nothing(end: impl Fn(TestClient)) {
@@ -12,8 +15,10 @@ async fn leaves_nothing(end: impl Fn(TestClient)) {
     let mut clients = Vec::new();
     for n in 0..10 {
         let mut client = server.connect(&format!("c{n}")).await;
-        client.open(OpenSession { session_id: "named".to_owned(), ..open(1, "t") }).await;
-        client.open(OpenSession { mode: 2, ..open(2, "t") }).await;
+        // Of its own: what its neighbours publish would come in between.
+        let topic = format!("t{n}");
+        client.open(OpenSession { session_id: "named".to_owned(), ..open(1, &topic) }).await;
+        client.open(OpenSession { mode: 2, ..open(2, &topic) }).await;
         client.open(OpenSession { start: earliest(), ..open(3, "flood") }).await;
         client.send(publish(2, 1, "x")).await;
         client.delivery().await;
@@ -25,6 +30,7 @@ async fn leaves_nothing(end: impl Fn(TestClient)) {
     }
     server.emptied().await;
     assert_eq!(server.metrics().connections_opened.get(), 10);
+    assert_eq!(server.sample("bowline_sessions_closed_total{reason=\"DETACHED\"}"), 30.0);
     let topics = bowline::proto::v1::ListTopicsRequest::default();
     let listed = server.topics().await.list_topics(topics).await.unwrap().into_inner().topics;
     assert!(listed.iter().all(|topic| topic.reader_count == 0), "{listed:?}");
@@ -44,6 +50,28 @@ async fn a_lost_transport_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_closed_call_that_is_dropped_leaves_nothing() {
     leaves_nothing(|mut client| client.half_close()).await;
+}
+
+#[tokio::test]
+async fn calls_on_one_transport_are_connections_of_their_own_and_end_with_it() {
+    let server = TestServer::start().await;
+    let transport = RawTransport::open(server.address, 65_535).await;
+    let mut calls = Vec::new();
+    for n in 0..5 {
+        let mut call = transport.call().await;
+        call.send_frame(Sent::Hello(crate::support::hello(&format!("c{n}"))));
+        assert!(call.take().await > 0);
+        calls.push(call);
+    }
+    assert_eq!(server.connections(), 5);
+    drop(calls.pop());
+    crate::support::eventually("one is gone", || server.connections() == 4).await;
+    calls[0].half_close();
+    assert_eq!(calls[0].end().await.unwrap().code(), Code::Ok);
+    crate::support::eventually("two are gone", || server.connections() == 3).await;
+    drop((calls, transport));
+    server.emptied().await;
+    server.leave().await;
 }
 
 #[tokio::test]
