@@ -49,5 +49,5 @@ ci: ## What must pass before a change goes in: lint, documents, every test.
 	$(MAKE) doc
 	BOWLINE_REQUIRE_INTEROP=1 $(MAKE) test
 
-tools: ## Install, under .tools/, what lint and the interoperability tests need.
+tools: ## Install, under .tools/, what lint needs; `make test` sees to its own.
 	@.ci/tools lint

@@ -71,6 +71,7 @@ impl App {
         let tasks = lifecycle.tasks().clone();
         let health = Health::new(&lifecycle);
 
+        let (kind, name, method) = ("bidi_stream", "bowline.v1.StreamService", "StreamData");
         let broker = Broker::Memory(Memory::new(config.topics.max_topics));
         let shared = Arc::new(connection::Shared {
             config: config.connection,
@@ -78,6 +79,7 @@ impl App {
             registry: Arc::new(Registry::new(config.registry, metrics.clone())),
             hub: Arc::new(Hub::new(config.topics, broker, metrics.clone())),
             directory: Arc::new(Directory::new(config.session)),
+            messages: (metrics.rpc_msg_received(kind, name, method), metrics.rpc_msg_sent(kind, name, method)),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });

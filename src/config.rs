@@ -69,13 +69,15 @@ impl Config {
             let sentence = format!("is {}, which is also transport.listen; they need a port each", self.admin.listen);
             all.push(("admin.listen".to_owned(), sentence));
         }
-        if self.auth.mode == auth::Mode::Loopback && !self.transport.listen.ip().is_loopback() {
-            let sentence = format!(
-                "is \"loopback\", but transport.listen is {}: where strangers can call, believing what clients say of \
-                 themselves has to be chosen in words, auth.mode = \"anonymous\"",
-                self.transport.listen
-            );
-            all.push(("auth.mode".to_owned(), sentence));
+        let admin = self.admin.enabled.then_some(("admin.listen", self.admin.listen));
+        for (key, address) in [("transport.listen", self.transport.listen)].into_iter().chain(admin) {
+            if self.auth.mode == auth::Mode::Loopback && !address.ip().is_loopback() {
+                let sentence = format!(
+                    "is \"loopback\", but {key} is {address}: where strangers can call, believing what callers say of \
+                     themselves has to be chosen in words, auth.mode = \"anonymous\""
+                );
+                all.push(("auth.mode".to_owned(), sentence));
+            }
         }
         all
     }

@@ -21,6 +21,7 @@ mod peer;
 use std::{sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
+use prometheus_client::metrics::counter::Counter;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tonic::Streaming;
@@ -121,6 +122,8 @@ pub struct Shared {
     pub directory: Arc<Directory>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The same frames under the names that every gRPC dashboard knows: received, sent.
+    pub messages: (Counter, Counter),
     /// Where the actor is spawned.
     pub tasks: Tasks,
 }
@@ -208,6 +211,7 @@ impl Actor {
     fn received(&self, frame: &StreamDataRequest) {
         self.admission.entry().vitals().received(self.shared.registry.clock().millis());
         self.shared.metrics.frames_received.inc();
+        self.shared.messages.0.inc();
         self.shared.metrics.frames_received_bytes.inc_by(frame.encoded_len() as u64);
     }
 

@@ -48,9 +48,9 @@ impl Recovery {
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Fresh => "fresh",
-            Self::Full => "full",
-            Self::Partial => "partial",
+            Self::Fresh => "FRESH",
+            Self::Full => "FULL",
+            Self::Partial => "PARTIAL",
         }
     }
 }
@@ -90,9 +90,9 @@ impl GapReason {
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Retention => "retention",
-            Self::Epoch => "epoch",
-            Self::Diverged => "diverged",
+            Self::Retention => "RETENTION",
+            Self::Epoch => "EPOCH",
+            Self::Diverged => "DIVERGED",
         }
     }
 }

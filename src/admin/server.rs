@@ -33,7 +33,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be had.
-    #[error("admin.listen: cannot listen on {address}: {source}")]
+    #[error("admin.listen: cannot listen on {address}")]
     Bind {
         /// The address asked for.
         address: SocketAddr,
@@ -41,7 +41,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// No thread or no runtime.
-    #[error("the admin thread cannot start: {0}")]
+    #[error("the admin thread cannot start")]
     Thread(#[from] io::Error),
 }
 

@@ -249,6 +249,7 @@ impl Outbox {
         match state.next_chunk() {
             Some(chunk) => {
                 self.shared.metrics.frames_sent.inc_by(frames);
+                self.shared.messages.1.inc_by(frames);
                 self.shared.metrics.frames_sent_bytes.inc_by(chunk.len() as u64);
                 self.entry.vitals().sending(self.shared.registry.clock().millis(), frames);
                 Poll::Ready(Next::Chunk(chunk))

@@ -125,7 +125,7 @@ reasons! {
     WrongLast = "WRONG_LAST", Aborted, None, Client;
     /// The seq leaves a hole.
     WrongSeq = "WRONG_SEQ", FailedPrecondition, None, Client;
-    /// The seq was stored, but so long ago that its place is no longer known.
+    /// The seq is older than what is remembered of the session: where it was stored, if it was, is not known.
     ForgottenSeq = "FORGOTTEN_SEQ", OutOfRange, None, Client;
     /// A Publish on a session that was opened to read only.
     ReadOnly = "READ_ONLY", FailedPrecondition, None, Client;

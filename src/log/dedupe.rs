@@ -77,7 +77,11 @@ impl Dedupes {
         match self.producers.get(&seq.producer) {
             Some(numbering) if number <= numbering.last => match numbering.place_of(number) {
                 Some(place) => Ok(Some(place)),
-                None => refuse(Reason::ForgottenSeq, format!("seq {number} was stored long ago"), numbering.last),
+                None => refuse(
+                    Reason::ForgottenSeq,
+                    format!("seq {number} is older than what is remembered of the session"),
+                    numbering.last,
+                ),
             },
             Some(numbering) if number > numbering.last.saturating_add(1) => {
                 refuse(Reason::WrongSeq, format!("seq {number} leaves a hole after {}", numbering.last), numbering.last)

@@ -213,6 +213,9 @@ impl Drop for Record {
         let took = self.opened.elapsed();
         self.metrics.rpc_handled(grpc_type, service, name, code);
         if self.method.is_unary() {
+            // One message in; one out, if all went well. A stream's are counted where its frames are.
+            self.metrics.rpc_msg_received(grpc_type, service, name).inc();
+            self.metrics.rpc_msg_sent(grpc_type, service, name).inc_by(u64::from(code == Code::Ok));
             self.metrics.rpc_duration(grpc_type, service, name, took);
         }
         let peer = self.peer.map(tracing::field::display);
