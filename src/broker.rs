@@ -49,6 +49,13 @@ impl Broker {
         }
     }
 
+    /// A topic that is there already.
+    pub fn find(&self, topic: &Topic) -> Option<Line> {
+        match self {
+            Self::Memory(memory) => memory.find(topic).map(Line),
+        }
+    }
+
     /// Topics whose name starts with `prefix` and comes after `after`, ordered, at most `limit`.
     pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<(Topic, Line)> {
         match self {

@@ -69,6 +69,14 @@ impl Config {
             let sentence = format!("is {}, which is also transport.listen; they need a port each", self.admin.listen);
             all.push(("admin.listen".to_owned(), sentence));
         }
+        if self.drain.deadline > self.transport.goaway_timeout {
+            let sentence = format!(
+                "is {}, longer than transport.goaway_timeout ({}): clients would be cut before the time they were given",
+                humantime::format_duration(self.drain.deadline),
+                humantime::format_duration(self.transport.goaway_timeout)
+            );
+            all.push(("drain.deadline".to_owned(), sentence));
+        }
         let admin = self.admin.enabled.then_some(("admin.listen", self.admin.listen));
         for (key, address) in [("transport.listen", self.transport.listen)].into_iter().chain(admin) {
             if self.auth.mode == auth::Mode::Loopback && !address.ip().is_loopback() {

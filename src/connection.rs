@@ -22,7 +22,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
 use prometheus_client::metrics::counter::Counter;
-use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tonic::Streaming;
 
@@ -31,7 +30,7 @@ use crate::{
     hub::Hub,
     lifecycle::Tasks,
     proto::v1::StreamDataRequest,
-    registry::{Admission, Registry},
+    registry::{Admission, Peer, Registry},
     session::Directory,
     telemetry::metrics::Metrics,
     types::{ClientId, KillSwitch, TransportHandle},
@@ -141,15 +140,17 @@ pub struct Call {
     pub kill: KillSwitch,
 }
 
-/// Admits a call and starts to serve it; the response body is the outbound half. Fails as [`Registry::admit`] does.
-pub fn spawn(shared: &Arc<Shared>, call: Call) -> Result<OutboxBody, Failure> {
-    let admission = shared.registry.admit(call.transport.peer)?;
+/// Starts to serve a call that was admitted; the response body is the outbound half.
+pub fn spawn(shared: &Arc<Shared>, call: Call, admission: Admission) -> OutboxBody {
     let outbox = Outbox::new(shared.clone(), admission.entry().clone());
     let peer = peer::StreamPeer::new(outbox.clone(), call.transport.clone());
+    let asked: Arc<dyn Peer> = peer.clone();
+    // Before anybody can be told that there is a connection: a Drain or Disconnect must not miss it.
+    admission.bind(Arc::downgrade(&asked));
     let body = OutboxBody::new(outbox.clone());
-    let actor = Actor { shared: shared.clone(), call, admission, outbox, peer };
+    let actor = Actor { shared: shared.clone(), call, admission, outbox, _peer: peer };
     drop(shared.tasks.spawn("connection", actor.run()));
-    Ok(body)
+    body
 }
 
 /// The inbound half.
@@ -159,7 +160,7 @@ struct Actor {
     admission: Admission,
     outbox: Arc<Outbox>,
     /// Held here so that the registry's weak handle lives exactly as long as the actor.
-    peer: Arc<peer::StreamPeer>,
+    _peer: Arc<peer::StreamPeer>,
 }
 
 impl Drop for Actor {
@@ -172,10 +173,6 @@ impl Drop for Actor {
 
 impl Actor {
     async fn run(mut self) {
-        let peer: Arc<dyn crate::registry::Peer> = self.peer.clone();
-        self.admission.bind(Arc::downgrade(&peer));
-        drop(peer);
-
         let end = self.converse().await;
         self.record(end.as_ref().err());
         match end {
@@ -200,19 +197,20 @@ impl Actor {
         let Some(client) = self.handshake().await? else { return Ok(()) };
         let mut inbound = inbound::Inbound::new(&self.shared, &self.outbox, client);
         while let Some(frame) = receive(&mut self.call.requests).await? {
-            self.received(&frame);
+            self.received();
             inbound.handle(frame)?;
+            // A flood that is always ready would otherwise keep a worker to itself.
+            tokio::task::coop::consume_budget().await;
             // Only a client that does not take its answers has to wait here; it would otherwise fill our memory.
             self.outbox.room().await;
         }
         Ok(())
     }
 
-    fn received(&self, frame: &StreamDataRequest) {
+    fn received(&self) {
         self.admission.entry().vitals().received(self.shared.registry.clock().millis());
         self.shared.metrics.frames_received.inc();
         self.shared.messages.0.inc();
-        self.shared.metrics.frames_received_bytes.inc_by(frame.encoded_len() as u64);
     }
 
     /// Waits until what is due has gone out; if HTTP/2 does not let it, ends the stream.

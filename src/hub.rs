@@ -66,7 +66,7 @@ impl Hub {
     /// sessions only.
     pub fn publish(&self, topic: &Topic, event: NewEvent) -> Result<Published, Failure> {
         let bytes = event.payload.len() as u64;
-        let published = self.stored(topic)?.publish(event)?;
+        let published = self.broker.open(topic, self.stored(topic)?)?.publish(event)?;
         if !published.duplicate {
             self.metrics.events_published.inc();
             self.metrics.events_published_bytes.inc_by(bytes);
@@ -74,14 +74,19 @@ impl Hub {
         Ok(published)
     }
 
-    /// The log of a topic, for reading its history; creates nothing that outlives the call but the topic itself.
-    pub fn stored(&self, topic: &Topic) -> Result<Line, Failure> {
+    /// The log of a topic, for reading its history; none if nothing was ever published to it. Creates nothing.
+    pub fn history(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
+        self.stored(topic).map(|_| self.broker.find(topic))
+    }
+
+    /// What a topic that stores keeps.
+    fn stored(&self, topic: &Topic) -> Result<Limits, Failure> {
         let rule = self.rule(topic)?;
         if rule.class == Class::Echo {
             let message = format!("{topic} is an echo topic: it answers sessions only and stores nothing");
             return Err(Failure::new(Reason::Unsupported, message));
         }
-        self.broker.open(topic, self.limits(rule))
+        Ok(self.limits(rule))
     }
 
     /// Topics by name; see [`Broker::list`]. With each, its class and how many sessions read it here.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use crate::{
     error::{Failure, Reason},
     proto,
-    types::{Cursor, Durability, NewEvent, Published, Timestamp},
+    types::{Cursor, Durability, NewEvent, Producer, Published, Timestamp},
 };
 use dedupe::{Dedupes, Verdict};
 
@@ -109,7 +109,7 @@ impl Log {
         let (offset, time) = (self.head.0 + 1, now.max(Timestamp(self.head.1.0 + 1)));
         self.dedupes.remember(&event.dedupe, (offset, time));
         let payload_len = event.payload.len();
-        let encoded = proto::encode_event(event, offset, time);
+        let encoded = proto::encode_event(&event, offset, time);
         self.bytes += encoded.len() as u64;
         self.records.push_back(Record { offset, time, payload_len, encoded });
         self.head = (offset, time);
@@ -220,7 +220,7 @@ impl Log {
     }
 
     /// Highest seq of a session known to be stored; 0 if none is.
-    pub fn published_seq(&self, producer: &crate::types::Producer) -> u64 {
+    pub fn published_seq(&self, producer: &Producer) -> u64 {
         self.dedupes.last_seq(producer)
     }
 

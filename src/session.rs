@@ -258,7 +258,9 @@ impl Session {
     pub fn flow(&mut self, credit: Option<Credit>, paused: Option<bool>) -> bool {
         if let (Some(granted), Some(held)) = (credit, &mut self.credit) {
             held.events = held.events.max(granted.events);
-            held.bytes = held.bytes.max(granted.bytes);
+            // None at all is the most.
+            let unlimited = held.bytes == 0 || granted.bytes == 0;
+            held.bytes = if unlimited { 0 } else { held.bytes.max(granted.bytes) };
         } else if credit.is_some() {
             // The session was opened without a limit; from now on it has one.
             self.credit = credit;

@@ -63,13 +63,15 @@ impl Memory {
         Ok(entry)
     }
 
+    pub(super) fn find(&self, topic: &Topic) -> Option<Arc<Entry>> {
+        self.topics.read().get(topic).cloned()
+    }
+
     pub(super) fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<(Topic, Arc<Entry>)> {
         let topics = self.topics.read();
-        // A name that is not valid still has a place in the order; `~~…` style tricks are not needed.
-        let start = Topic::parse(after.max(prefix)).map_or(Bound::Unbounded, Bound::Included);
+        let start = if after >= prefix { Bound::Excluded(after) } else { Bound::Included(prefix) };
         topics
-            .range((start, Bound::Unbounded))
-            .skip_while(|(topic, _)| topic.as_str() < prefix || topic.as_str() <= after)
+            .range::<str, _>((start, Bound::Unbounded))
             .take_while(|(topic, _)| topic.as_str().starts_with(prefix))
             .take(limit)
             .map(|(topic, entry)| (topic.clone(), entry.clone()))

@@ -11,7 +11,7 @@ use std::{
 use super::{memory::Memory, *};
 use crate::{
     error::Reason,
-    types::{ClientId, Dedupe, Seq, SessionId},
+    types::{ClientId, Dedupe, Producer, Seq, SessionId},
 };
 
 const LIMITS: Limits = Limits {
@@ -47,8 +47,8 @@ fn an_acknowledged_publish_is_in_the_log_at_its_cursor_on_every_line() {
 
 #[test]
 fn a_repeat_is_answered_with_the_first_cursor_and_stored_once() {
-    let producer = Arc::new((ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap()));
-    let by_seq = Dedupe { id: None, seq: Some(Seq { producer, number: 1, fresh: true }) };
+    let producer = Producer::new(ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap());
+    let by_seq = Dedupe { id: None, seq: Some(Seq { producer, number: 1, through: 0 }) };
     for broker in engines() {
         let line = broker.open(&topic("t"), LIMITS).unwrap();
         for dedupe in [Dedupe { id: Some("x".into()), seq: None }, by_seq.clone()] {

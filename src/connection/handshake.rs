@@ -27,7 +27,7 @@ impl Actor {
         let Some(frame) = timeout(limit, receive(&mut self.call.requests)).await.map_err(late)?? else {
             return Ok(None);
         };
-        self.received(&frame);
+        self.received();
         let Some(stream_data_request::Frame::Hello(hello)) = frame.frame else {
             return Err(Failure::new(Reason::Protocol, "the first frame must be hello"));
         };

@@ -106,7 +106,7 @@ impl Inbound {
             let failure = Failure::new(Reason::TooLarge, format!("the payload is {size} bytes, the limit {limit}"));
             return Err(failure.with("limit", limit));
         }
-        let mut event = event.into_event(self.client.as_str());
+        let mut event = event.into_event(Some(self.client.clone()));
         event.dedupe.seq = Some(seq);
         let event = event.check()?;
         if let Some(read) = read {
@@ -128,16 +128,18 @@ impl Inbound {
             if let Some(acked) = flow.acked
                 && let Some(attachment) = &mut lane.attachment
             {
-                // Nothing that was not sent can have been processed.
-                let acked = acked.min(reading.session.cursor().offset);
-                attachment.ack(lane.feed.log().at(acked));
+                // Nothing that was not sent can have been processed, and what was sent may be of another log.
+                let (sent, log) = (reading.session.cursor(), lane.feed.log());
+                if sent.epoch == log.head().epoch {
+                    attachment.ack(log.at(acked.min(sent.offset)));
+                }
             }
-            let may_send = reading.session.flow(credit, flow.paused);
-            may_send.then(|| reading.reader.reader().clone())
+            // Only a lane that was blocked waits for this; any other has its turn, or is woken by growth.
+            let unblocked = reading.session.flow(credit, flow.paused) && std::mem::take(&mut reading.blocked);
+            unblocked.then(|| reading.reader.reader().clone())
         });
         match reader {
             None => Err(unknown(flow.session)),
-            // A lane that was blocked is held, and only a Flow lets it go.
             Some(reader) => {
                 if let Some(reader) = reader {
                     reader.rearm();

@@ -52,6 +52,8 @@ pub(super) struct Reading {
     pub(super) reader: ReaderGuard,
     /// Bytes the lane may still send in this round; below zero after an event larger than that.
     pub(super) deficit: isize,
+    /// It could send nothing although there was something: held until a Flow allows more.
+    pub(super) blocked: bool,
 }
 
 /// Chunks of a response body being put together: small pieces are copied into one, large ones stand alone.
@@ -133,6 +135,7 @@ impl Reading {
                 }
                 // Stays held: until a Flow allows more, growth would wake the connection for nothing.
                 Step::Blocked => {
+                    self.blocked = true;
                     self.deficit = 0;
                     return (used, TurnEnd::Quiet);
                 }
@@ -170,7 +173,7 @@ impl Lane {
     /// As operators see it; `fallback` names a session that has no name.
     pub(super) fn status(&self, fallback: &str) -> SessionStatus {
         let head = self.feed.log().head().offset;
-        let name = self.attachment.as_ref().map(|attachment| attachment.producer().1.to_string());
+        let name = self.attachment.as_ref().map(|attachment| attachment.producer().session_id().to_string());
         let session = self.reading.as_ref().map(|reading| &reading.session);
         let cursor = session.map_or(head, |session| session.cursor().offset);
         SessionStatus {

@@ -180,6 +180,7 @@ impl Outbox {
         let mut state = self.state.lock();
         if matches!(state.end, End::Open) {
             state.end = End::Finishing;
+            self.entry.vitals().half_closed();
             state.lanes.stop_at_heads();
         }
         drop(state);
@@ -265,6 +266,7 @@ impl Outbox {
     fn poll_fill(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<u64> {
         let mut batch = Batch { frames: state.control_frames as u64, open: state.control.split(), ..Batch::default() };
         if state.control_frames > 0 {
+            self.entry.vitals().control_sent(self.shared.registry.clock().millis());
             state.control_frames = 0;
             self.room.notify_waiters();
         }

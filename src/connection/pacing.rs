@@ -17,6 +17,8 @@ const BURST: f64 = 0.1;
 pub(super) struct Pacing {
     /// Bytes a second.
     rate: f64,
+    /// Most that may go out at once: at least a byte, or nothing ever would.
+    burst: f64,
     /// What may go out now; negative after a run that was larger than what was left.
     tokens: f64,
     filled: Instant,
@@ -27,7 +29,13 @@ impl Pacing {
     /// A pace of `rate` bytes a second; none for 0.
     pub(super) fn new(rate: u64) -> Option<Self> {
         let rate = rate as f64;
-        (rate > 0.0).then(|| Self { rate, tokens: rate * BURST, filled: Instant::now(), wait: None })
+        (rate > 0.0).then(|| Self {
+            rate,
+            burst: (rate * BURST).max(1.0),
+            tokens: 0.0,
+            filled: Instant::now(),
+            wait: None,
+        })
     }
 
     /// How many bytes may go out now; pending, with the task woken in time, while it is none.
@@ -35,7 +43,7 @@ impl Pacing {
         loop {
             let now = Instant::now();
             let earned = now.duration_since(self.filled).as_secs_f64() * self.rate;
-            self.tokens = (self.tokens + earned).min(self.rate * BURST);
+            self.tokens = (self.tokens + earned).min(self.burst);
             self.filled = now;
             if self.tokens >= 1.0 {
                 self.wait = None;

@@ -86,8 +86,13 @@ impl Dedupes {
             Some(numbering) if number > numbering.last.saturating_add(1) => {
                 refuse(Reason::WrongSeq, format!("seq {number} leaves a hole after {}", numbering.last), numbering.last)
             }
-            None if seq.fresh && number != 1 => {
-                refuse(Reason::WrongSeq, format!("seq {number} does not begin a new session; 1 does"), 0)
+            None if number <= seq.through => refuse(
+                Reason::ForgottenSeq,
+                format!("seq {number} is older than what is remembered of the session"),
+                seq.through,
+            ),
+            None if number > seq.through.saturating_add(1) => {
+                refuse(Reason::WrongSeq, format!("seq {number} leaves a hole after {}", seq.through), seq.through)
             }
             _ => Ok(None),
         }
@@ -125,7 +130,8 @@ impl Dedupes {
             self.ids.remove(&id);
         }
         if now >= self.next_expiry {
-            self.next_expiry = Timestamp(now.0 + u64::try_from(self.window.as_micros() / 4).unwrap_or(u64::MAX));
+            self.next_expiry =
+                Timestamp(now.0.saturating_add(u64::try_from(self.window.as_micros() / 4).unwrap_or(u64::MAX)));
             self.producers.retain(|_, numbering| numbering.places.back().is_some_and(|(_, time)| *time >= horizon));
         }
     }

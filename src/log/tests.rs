@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use super::*;
 use crate::types::{ClientId, Dedupe, Producer, Seq, SessionId};
 
@@ -99,8 +97,8 @@ fn named(id: &str) -> Dedupe {
 }
 
 fn seq(number: u64, fresh: bool) -> Dedupe {
-    let producer: Producer = Arc::new((ClientId::parse("alice").unwrap(), SessionId::parse("s").unwrap()));
-    Dedupe { id: None, seq: Some(Seq { producer, number, fresh }) }
+    let producer = Producer::new(ClientId::parse("alice").unwrap(), SessionId::parse("s").unwrap());
+    Dedupe { id: None, seq: Some(Seq { producer, number, through: if fresh { 0 } else { number - 1 } }) }
 }
 
 #[test]
@@ -162,6 +160,21 @@ fn what_its_only_reader_has_can_be_discarded() {
     let mut log = filled(10);
     log.discard_through(7);
     assert_eq!((offsets(&log, 0), log.floor().offset), (vec![8, 9, 10], 7));
+}
+
+#[test]
+fn a_number_the_log_has_forgotten_is_not_stored_again() {
+    let mut log = Log::new(LIMITS);
+    for n in 1..=5 {
+        log.append(event(seq(n, true)), at(1)).unwrap();
+    }
+    log.trim(at(500));
+    let known = |number| {
+        let seq = seq(number, false).seq.map(|seq| Seq { through: 5, ..seq });
+        event(Dedupe { id: None, seq })
+    };
+    assert_eq!(log.append(known(3), at(500)).unwrap_err().reason, Reason::ForgottenSeq);
+    assert!(!log.append(known(6), at(500)).unwrap().duplicate);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::v1;
 use crate::{
     error::{Advice, Failure},
-    types::{Cursor, Dedupe, Durability, NewEvent, Operation, Timestamp},
+    types::{ClientId, Cursor, Dedupe, Durability, NewEvent, Operation, Timestamp},
 };
 
 impl From<Cursor> for v1::Cursor {
@@ -57,7 +57,7 @@ impl From<Failure> for v1::Failure {
 
 impl v1::NewEvent {
     /// The event as the core takes it; `publisher` is whom we know it comes from. Not yet checked.
-    pub fn into_event(self, publisher: &str) -> NewEvent {
+    pub fn into_event(self, publisher: Option<ClientId>) -> NewEvent {
         let operation = match self.operation() {
             v1::Operation::Delete => Operation::Delete,
             v1::Operation::Put | v1::Operation::Unspecified => Operation::Put,
@@ -68,7 +68,7 @@ impl v1::NewEvent {
             payload: self.payload,
             headers: self.headers,
             traceparent: self.traceparent,
-            publisher: publisher.to_owned(),
+            publisher,
             dedupe: Dedupe { id: (!self.dedupe_id.is_empty()).then_some(self.dedupe_id), seq: None },
             if_last: self.if_last,
         }

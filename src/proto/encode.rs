@@ -6,11 +6,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::{
     Message,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, hash_map, key_len, string},
 };
 
 use super::v1;
-use crate::types::{NewEvent, Operation, Timestamp};
+use crate::types::{ClientId, NewEvent, Operation, Timestamp};
 
 /// Field number of `StreamDataResponse.delivery`.
 const RESPONSE_DELIVERY: u32 = 3;
@@ -19,47 +19,86 @@ const DELIVERY_SESSION: u32 = 1;
 const DELIVERY_PREV: u32 = 2;
 const DELIVERY_EVENTS: u32 = 5;
 
+/// Field numbers of `Event`.
+const EVENT_OFFSET: u32 = 1;
+const EVENT_TIME: u32 = 2;
+const EVENT_KEY: u32 = 3;
+const EVENT_OPERATION: u32 = 4;
+const EVENT_PAYLOAD: u32 = 5;
+const EVENT_PUBLISHER: u32 = 6;
+const EVENT_HEADERS: u32 = 7;
+const EVENT_TRACEPARENT: u32 = 8;
+
 /// Length of the gRPC message prefix: a flag and a big-endian length.
 const PREFIX_LEN: usize = 5;
 
-/// Encodes a stored event as one element of `Delivery.events`, tag and length included.
-pub fn encode_event(event: NewEvent, offset: u64, time: Timestamp) -> Bytes {
-    let event = v1::Event {
-        offset,
-        time_us: time.0,
-        key: event.key,
-        operation: match event.operation {
-            Operation::Put => v1::Operation::Put,
-            Operation::Delete => v1::Operation::Delete,
-        } as i32,
-        payload: event.payload,
-        publisher: event.publisher,
-        headers: event.headers,
-        traceparent: event.traceparent,
+/// Encodes a stored event as one element of `Delivery.events`, tag and length included. By hand, field by field: the
+/// generated message would have to own what is only borrowed here.
+pub fn encode_event(event: &NewEvent, offset: u64, time: Timestamp) -> Bytes {
+    let operation = match event.operation {
+        Operation::Put => v1::Operation::Put,
+        Operation::Delete => v1::Operation::Delete,
     };
-    let len = event.encoded_len();
+    let publisher = event.publisher.as_ref().map_or("", ClientId::as_str).as_bytes();
+    let len = number_len(EVENT_OFFSET, offset)
+        + number_len(EVENT_TIME, time.0)
+        + text_len(EVENT_KEY, &event.key)
+        + number_len(EVENT_OPERATION, operation as u64)
+        + text_len(EVENT_PAYLOAD, &event.payload)
+        + text_len(EVENT_PUBLISHER, publisher)
+        + hash_map::encoded_len(string::encoded_len, string::encoded_len, EVENT_HEADERS, &event.headers)
+        + text_len(EVENT_TRACEPARENT, event.traceparent.as_bytes());
+
     let mut out = BytesMut::with_capacity(key_len(DELIVERY_EVENTS) + encoded_len_varint(len as u64) + len);
     encode_key(DELIVERY_EVENTS, WireType::LengthDelimited, &mut out);
     encode_varint(len as u64, &mut out);
-    event.encode_raw(&mut out);
+    put_number(&mut out, EVENT_OFFSET, offset);
+    put_number(&mut out, EVENT_TIME, time.0);
+    put_text(&mut out, EVENT_KEY, &event.key);
+    put_number(&mut out, EVENT_OPERATION, operation as u64);
+    put_text(&mut out, EVENT_PAYLOAD, &event.payload);
+    put_text(&mut out, EVENT_PUBLISHER, publisher);
+    let (key, value) = (string::encode, string::encode);
+    hash_map::encode(key, string::encoded_len, value, string::encoded_len, EVENT_HEADERS, &event.headers, &mut out);
+    put_text(&mut out, EVENT_TRACEPARENT, event.traceparent.as_bytes());
     out.freeze()
+}
+
+fn number_len(field: u32, number: u64) -> usize {
+    key_len(field) + encoded_len_varint(number)
+}
+
+fn put_number(out: &mut BytesMut, field: u32, number: u64) {
+    encode_key(field, WireType::Varint, out);
+    encode_varint(number, out);
+}
+
+/// An empty text is what a missing one reads as, so it is not written.
+fn text_len(field: u32, text: &[u8]) -> usize {
+    if text.is_empty() { 0 } else { number_len(field, text.len() as u64) + text.len() }
+}
+
+fn put_text(out: &mut BytesMut, field: u32, text: &[u8]) {
+    if !text.is_empty() {
+        encode_key(field, WireType::LengthDelimited, out);
+        encode_varint(text.len() as u64, out);
+        out.put_slice(text);
+    }
 }
 
 /// Writes all of a framed `Delivery` that comes before its events, whose encoded length is `events_len`.
 pub fn delivery_head(out: &mut BytesMut, session: u32, prev: u64, events_len: usize) {
-    let mut delivery_len = key_len(DELIVERY_SESSION) + encoded_len_varint(u64::from(session)) + events_len;
+    let mut delivery_len = number_len(DELIVERY_SESSION, session.into()) + events_len;
     if prev != 0 {
-        delivery_len += key_len(DELIVERY_PREV) + encoded_len_varint(prev);
+        delivery_len += number_len(DELIVERY_PREV, prev);
     }
     let message_len = key_len(RESPONSE_DELIVERY) + encoded_len_varint(delivery_len as u64) + delivery_len;
     put_prefix(out, message_len);
     encode_key(RESPONSE_DELIVERY, WireType::LengthDelimited, out);
     encode_varint(delivery_len as u64, out);
-    encode_key(DELIVERY_SESSION, WireType::Varint, out);
-    encode_varint(u64::from(session), out);
+    put_number(out, DELIVERY_SESSION, session.into());
     if prev != 0 {
-        encode_key(DELIVERY_PREV, WireType::Varint, out);
-        encode_varint(prev, out);
+        put_number(out, DELIVERY_PREV, prev);
     }
 }
 
@@ -84,7 +123,29 @@ mod tests {
     use v1::stream_data_response::Frame;
 
     fn event(payload: &'static [u8]) -> NewEvent {
-        NewEvent { key: "k".into(), payload: payload.into(), publisher: "alice".into(), ..NewEvent::default() }
+        NewEvent {
+            key: "k".into(),
+            payload: payload.into(),
+            publisher: ClientId::parse("alice").ok(),
+            ..NewEvent::default()
+        }
+    }
+
+    #[test]
+    fn an_event_is_the_message_prost_would_have_written() {
+        let headers = [("a", "1"), ("empty", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+        let full = NewEvent { operation: Operation::Delete, headers: headers.into(), traceparent, ..event(b"payload") };
+        for (event, offset) in [(full, 1 << 40), (NewEvent::default(), 1)] {
+            let encoded = encode_event(&event, offset, Timestamp(9));
+            let delivery = v1::Delivery::decode(encoded.clone()).unwrap();
+            assert_eq!(delivery.encoded_len(), encoded.len(), "nothing is missing and nothing is twice");
+            let read = &delivery.events[0];
+            assert_eq!((read.offset, read.time_us, &read.key, &read.payload), (offset, 9, &event.key, &event.payload));
+            assert_eq!((&read.headers, &read.traceparent), (&event.headers, &event.traceparent));
+            assert_eq!(read.publisher, event.publisher.as_ref().map_or("", ClientId::as_str));
+            assert_eq!(read.operation() == v1::Operation::Delete, event.operation == Operation::Delete);
+        }
     }
 
     #[test]
@@ -95,7 +156,7 @@ mod tests {
             let events: Vec<_> = payloads
                 .iter()
                 .zip(prev + 1..)
-                .map(|(p, offset)| encode_event(event(p), offset, Timestamp(9)))
+                .map(|(p, offset)| encode_event(&event(p), offset, Timestamp(9)))
                 .collect();
             let mut out = BytesMut::new();
             delivery_head(&mut out, 7, prev, events.iter().map(Bytes::len).sum());

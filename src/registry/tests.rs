@@ -46,6 +46,7 @@ fn connected(registry: &Arc<Registry>) -> (Admission, Arc<Recorder>) {
     let recorder = Arc::new(Recorder::default());
     let peer: Arc<dyn Peer> = recorder.clone();
     admission.bind(Arc::downgrade(&peer));
+    admission.identify(client("c"), "");
     (admission, recorder)
 }
 
@@ -126,9 +127,23 @@ async fn a_silent_connection_is_probed_and_then_dead() {
     sweep_for(&registry, 29).await;
     assert_eq!(admission.entry().vitals().state(), State::Probed);
     assert!(recorder.probes.load(Ordering::SeqCst) >= 1);
-    assert_eq!(*recorder.closed.lock(), None);
     sweep_for(&registry, 10).await;
+    assert_eq!(*recorder.closed.lock(), None, "the probe stands behind what goes out before it");
+    admission.entry().vitals().control_sent(registry.clock().millis());
+    sweep_for(&registry, 12).await;
     assert_eq!(*recorder.closed.lock(), Some(Reason::PeerTimeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_half_closed_owes_no_answer_but_must_take_what_is_sent() {
+    let registry = registry(Config::default());
+    let (admission, recorder) = connected(&registry);
+    admission.entry().vitals().half_closed();
+    sweep_for(&registry, 200).await;
+    assert_eq!(*recorder.closed.lock(), None);
+    admission.entry().vitals().sending(registry.clock().millis(), 1);
+    sweep_for(&registry, 18).await;
+    assert_eq!(*recorder.closed.lock(), Some(Reason::SlowConnection));
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,10 +181,12 @@ async fn a_probe_that_cannot_even_be_queued_is_enough() {
 async fn without_a_receive_timeout_the_health_check_finds_the_silent() {
     let config = Config { receive_timeout: Duration::ZERO, ..Config::default() };
     let registry = registry(config);
-    let (_admission, recorder) = connected(&registry);
+    let (admission, recorder) = connected(&registry);
     sweep_for(&registry, 110).await;
     assert_eq!(*recorder.closed.lock(), None);
-    sweep_for(&registry, 80).await;
+    sweep_for(&registry, 50).await;
+    admission.entry().vitals().control_sent(registry.clock().millis());
+    sweep_for(&registry, 30).await;
     assert_eq!(*recorder.closed.lock(), Some(Reason::PeerTimeout));
 }
 

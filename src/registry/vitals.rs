@@ -1,7 +1,7 @@
 //! How a connection is doing: numbers written on its hot path and judged by the sweep.
 
 use std::{
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -57,6 +57,8 @@ pub struct Vitals {
     last_received: AtomicU64,
     /// When something was handed to HTTP/2 that it has not come back from yet.
     sending_since: AtomicU64,
+    control_sent: AtomicU64,
+    half_closed: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
     sessions: AtomicU32,
@@ -71,19 +73,36 @@ impl Vitals {
         Self {
             last_received: AtomicU64::new(now),
             sending_since: AtomicU64::new(0),
+            control_sent: AtomicU64::new(0),
+            half_closed: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             sessions: AtomicU32::new(0),
             state: AtomicU8::new(State::Connected as u8),
             state_since: AtomicU64::new(now),
-            heartbeat_due: AtomicU64::new(now + jittered(heartbeat_interval)),
+            heartbeat_due: AtomicU64::new(now.saturating_add(jittered(heartbeat_interval))),
         }
     }
 
     /// A frame has come.
     pub fn received(&self, now: u64) {
-        self.last_received.store(now, Relaxed);
+        self.heard(now);
         self.received.fetch_add(1, Relaxed);
+    }
+
+    /// Bytes have come, of whatever frame: a large one on a slow link is life too.
+    pub fn heard(&self, now: u64) {
+        self.last_received.store(now, Relaxed);
+    }
+
+    /// The client has said all it will ever say: its silence means nothing any more.
+    pub fn half_closed(&self) {
+        self.half_closed.store(true, Relaxed);
+    }
+
+    /// Control frames, a probe perhaps, were handed to HTTP/2.
+    pub fn control_sent(&self, now: u64) {
+        self.control_sent.store(now, Relaxed);
     }
 
     /// Frames were handed to HTTP/2.
@@ -130,6 +149,9 @@ impl Vitals {
             self.enter(State::Dead, now);
             return Finding::Stalled;
         }
+        if self.half_closed.load(Relaxed) {
+            return Finding::Fine;
+        }
         let idle = self.idle_millis(now);
         let in_state = now.saturating_sub(self.state_since.load(Relaxed));
         match self.state() {
@@ -145,16 +167,23 @@ impl Vitals {
             }
             State::Suspect if in_state >= millis(config.probe_queue_timeout) => self.give_up(now),
             State::Suspect => Finding::ProbeDue,
-            State::Probed if in_state >= millis(config.probe_timeout) => self.give_up(now),
+            State::Probed if self.since_probe(now) >= millis(config.probe_timeout) => self.give_up(now),
             State::Probed | State::Dead => Finding::Fine,
         }
+    }
+
+    /// Milliseconds since the probe was handed to HTTP/2; none while it stands behind what is going out before it. A
+    /// connection whose way out is stuck altogether is found by that.
+    fn since_probe(&self, now: u64) -> u64 {
+        let (queued, sent) = (self.state_since.load(Relaxed), self.control_sent.load(Relaxed));
+        if sent < queued { 0 } else { now.saturating_sub(sent) }
     }
 
     fn heartbeat(&self, now: u64, idle: u64, config: &Config) -> Finding {
         if now < self.heartbeat_due.load(Relaxed) {
             return Finding::Fine;
         }
-        self.heartbeat_due.store(now + jittered(config.heartbeat_interval), Relaxed);
+        self.heartbeat_due.store(now.saturating_add(jittered(config.heartbeat_interval)), Relaxed);
         // A client that only listens answers this and so never becomes suspect.
         Finding::HeartbeatDue { reply_requested: idle >= millis(config.heartbeat_interval) / 2 }
     }

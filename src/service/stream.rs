@@ -3,6 +3,8 @@
 //! A generated service would encode every message for every receiver. Here the events in a response are shared bytes,
 //! so the response goes past the codec: see `connection::OutboxBody`.
 
+mod heard;
+
 use std::{
     convert::Infallible,
     sync::Arc,
@@ -16,6 +18,7 @@ use tonic::{Status, Streaming, body::Body, codec::BufferSettings, metadata::Meta
 use tonic_prost::ProstCodec;
 use tower::Service;
 
+use self::heard::Heard;
 use crate::{
     auth,
     connection::{self, Call, OutboxBody, Shared},
@@ -52,8 +55,10 @@ impl StreamService {
         let buffers = BufferSettings::new(DECODE_BUFFER, DECODE_BUFFER);
         let decoder = ProstCodec::<StreamDataResponse, StreamDataRequest>::raw_decoder(buffers);
         let limit = self.0.config.decode_limit();
+        let admission = self.0.registry.admit(transport.peer)?;
+        let body = Heard::new(body, &self.0, admission.entry().clone());
         let requests = Streaming::new_request(decoder, body, None, Some(limit));
-        connection::spawn(&self.0, Call { requests, client_id, transport, kill })
+        Ok(connection::spawn(&self.0, Call { requests, client_id, transport, kill }, admission))
     }
 }
 

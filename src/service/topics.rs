@@ -39,7 +39,7 @@ impl Topics {
             let message = format!("the payload is {size} bytes, the limit {}", self.max_payload);
             Err(Failure::new(Reason::TooLarge, message).with("limit", self.max_payload))
         } else {
-            event.into_event("").check().map_err(Failure::from).and_then(|event| self.hub.publish(topic, event))
+            event.into_event(None).check().map_err(Failure::from).and_then(|event| self.hub.publish(topic, event))
         };
         let Published { cursor, duplicate, durability } =
             published.inspect_err(|failure| self.metrics.publish_failed(failure.reason))?;
@@ -67,7 +67,10 @@ impl Topics {
     }
 
     fn history(&self, request: &v1::ReadHistoryRequest) -> Result<v1::ReadHistoryResponse, Failure> {
-        let line = self.hub.stored(&Topic::parse(&request.topic)?)?;
+        let Some(line) = self.hub.history(&Topic::parse(&request.topic)?)? else {
+            // Nothing was published yet: no events, no epoch, and the client's place, if it has one, is gone.
+            return Ok(v1::ReadHistoryResponse { gap: request.after.is_some(), ..v1::ReadHistoryResponse::default() });
+        };
         let log = line.log().read();
         let (from, gap) = history_start(&log, request);
         let (mut events, mut bytes, mut next) = (Vec::new(), 0, from);

@@ -80,6 +80,11 @@ impl Directory {
         Attachment { directory: self.clone(), producer, attach, acked, fresh, keep: true }
     }
 
+    /// Where a session acknowledged last, as far as that is kept: what the next attach will find.
+    pub fn acked(&self, producer: &Producer) -> Option<Cursor> {
+        self.places.lock().get(producer)?.acked
+    }
+
     /// Forgets what nobody has come back for; to be called about once a second.
     pub fn sweep(&self) {
         let ttl = self.config.ttl;
@@ -175,7 +180,7 @@ mod tests {
     use crate::types::{ClientId, SessionId};
 
     fn producer() -> Producer {
-        Arc::new((ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap()))
+        Producer::new(ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap())
     }
 
     fn nobody() -> Kick {

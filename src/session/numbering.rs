@@ -30,13 +30,12 @@ impl Numbering {
         if number == 0 {
             return Err(Failure::new(Reason::InvalidField, "seq must be 1 or more").with("field", "seq"));
         }
-        let unknown = self.through.is_none();
         let through = *self.through.get_or_insert(if self.fresh { 0 } else { number - 1 });
         if number > through.saturating_add(1) {
             let message = format!("seq {number} leaves a hole after {through}");
             return Err(Failure::new(Reason::WrongSeq, message).with("through_seq", through));
         }
-        Ok(Seq { producer: self.producer.clone(), number, fresh: self.fresh && unknown })
+        Ok(Seq { producer: self.producer.clone(), number, through })
     }
 
     /// The publish of that number is stored.
@@ -52,13 +51,11 @@ impl Numbering {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::types::{ClientId, SessionId};
 
     fn numbering(fresh: bool, through: u64) -> Numbering {
-        let producer = Arc::new((ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap()));
+        let producer = Producer::new(ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap());
         Numbering::new(producer, fresh, through)
     }
 
@@ -91,9 +88,9 @@ mod tests {
     #[test]
     fn only_a_session_nobody_knows_must_begin_with_one() {
         assert_eq!(numbering(true, 0).seq(7).unwrap_err().reason, Reason::WrongSeq);
-        assert!(matches!(numbering(true, 0).seq(1), Ok(Seq { fresh: true, .. })));
-        assert!(matches!(numbering(false, 0).seq(7), Ok(Seq { fresh: false, .. })));
-        assert!(matches!(numbering(true, 6).seq(7), Ok(Seq { fresh: false, .. })));
+        assert!(matches!(numbering(true, 0).seq(1), Ok(Seq { through: 0, .. })));
+        assert!(matches!(numbering(false, 0).seq(7), Ok(Seq { through: 6, .. })));
+        assert!(matches!(numbering(true, 6).seq(7), Ok(Seq { through: 6, .. })));
         assert_eq!(numbering(true, 0).seq(0).unwrap_err().reason, Reason::InvalidField);
     }
 }

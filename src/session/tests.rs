@@ -135,6 +135,18 @@ fn the_event_that_crosses_the_byte_credit_is_the_last() {
     assert!(matches!(session.next(&log, 1 << 20), Step::Blocked));
 }
 
+#[test]
+fn no_limit_on_bytes_is_the_most_there_can_be() {
+    let log = log_with(100, 100);
+    let mut session = open(Start::Earliest, with_credit(10, 0), &log);
+    session.flow(Some(Credit { events: 20, bytes: 50 }), None);
+    assert_eq!(run_offsets(session.next(&log, 1 << 20)).len(), 20, "a lower total is ignored");
+    let mut session = open(Start::Earliest, with_credit(10, 50), &log);
+    assert_eq!(run_offsets(session.next(&log, 1 << 20)).len(), 5);
+    session.flow(Some(Credit { events: 20, bytes: 0 }), None);
+    assert_eq!(run_offsets(session.next(&log, 1 << 20)).len(), 15);
+}
+
 proptest! {
     /// The chain (G1–G3) and the credit (G11), whatever is published, trimmed, granted, paused and asked for.
     #[test]

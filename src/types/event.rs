@@ -1,6 +1,12 @@
 //! Events and their places, as the core sees them.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 
@@ -80,8 +86,8 @@ pub struct NewEvent {
     pub headers: HashMap<String, String>,
     /// W3C `traceparent` of the publisher.
     pub traceparent: String,
-    /// Who published it; empty for a back end.
-    pub publisher: String,
+    /// Who published it; none for a back end.
+    pub publisher: Option<ClientId>,
     /// How a repeat is recognised.
     pub dedupe: Dedupe,
     /// Store only if this is the topic's newest offset.
@@ -110,8 +116,50 @@ impl NewEvent {
     }
 }
 
-/// A session as the origin of publishes: what a broker counts `seq` by.
-pub type Producer = Arc<(ClientId, SessionId)>;
+/// A session as the origin of publishes: what a broker counts `seq` by. Cheap to clone.
+///
+/// Looked up twice for every publish, by two names that may be long, so their hash is taken once.
+#[derive(Debug, Clone)]
+pub struct Producer(Arc<Names>);
+
+#[derive(Debug)]
+struct Names {
+    client: ClientId,
+    session: SessionId,
+    hash: u64,
+}
+
+/// Keyed at random, as that of any map: clients choose these names.
+static NAME_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl Producer {
+    /// The session of that name of that client.
+    pub fn new(client: ClientId, session: SessionId) -> Self {
+        let hash = NAME_HASHER.hash_one((&client, &session));
+        Self(Arc::new(Names { client, session, hash }))
+    }
+
+    /// The session's name.
+    pub fn session_id(&self) -> &SessionId {
+        &self.0.session
+    }
+}
+
+impl PartialEq for Producer {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, two) = (&self.0, &other.0);
+        let same_names = || one.hash == two.hash && one.client == two.client && one.session == two.session;
+        Arc::ptr_eq(one, two) || same_names()
+    }
+}
+
+impl Eq for Producer {}
+
+impl Hash for Producer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
 
 /// How a broker recognises a publish it has stored before. Either part is enough.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,9 +177,9 @@ pub struct Seq {
     pub producer: Producer,
     /// 1, 2, 3 …
     pub number: u64,
-    /// The session was never opened before, so its numbering must begin with 1. One that was may meet a log that does
-    /// not know it (after a restart): its first number is then taken as it is.
-    pub fresh: bool,
+    /// The highest number that is known to be stored, or taken to be, by the session itself. A log that has forgotten
+    /// the session, or never knew it, goes on from there.
+    pub through: u64,
 }
 
 /// Where a publish ended up.

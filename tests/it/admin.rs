@@ -56,7 +56,7 @@ async fn metrics_come_in_both_formats_and_count_what_happens() {
             ("bowline_events_published_bytes_total", 16.0),
             ("bowline_events_delivered_total", 3.0),
             ("bowline_frames_received_total", 5.0),
-            ("bowline_session_opens_total{recovery=\"fresh\"}", 1.0),
+            ("bowline_session_opens_total{recovery=\"FRESH\"}", 1.0),
             ("bowline_drain_state", 1.0),
         ] {
             assert_eq!(samples.get(name), Some(&value), "{name}");

@@ -58,7 +58,7 @@ async fn a_reader_that_is_stopped_is_given_up_and_misses_nothing_once_it_goes_on
     ended(reader).await;
     assert_eq!(printed(), expected);
     assert_eq!(server.sample("bowline_connections_closed_total{cause=\"PEER_TIMEOUT\"}"), 3.0);
-    assert_eq!(server.sample("bowline_session_opens_total{recovery=\"full\"}"), 3.0);
+    assert_eq!(server.sample("bowline_session_opens_total{recovery=\"FULL\"}"), 3.0);
     server.leave().await;
 }
 

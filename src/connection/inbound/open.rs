@@ -12,7 +12,7 @@ use crate::{
     hub::{Class, Feed, Reader},
     proto::v1::{self, stream_data_response::Frame},
     session::{Attachment, Credit, Kick, Numbering, Options, Recovery, Session, Start},
-    types::{Cursor, SessionId, Timestamp, Topic},
+    types::{Cursor, Producer, SessionId, Timestamp, Topic},
 };
 
 /// Largest fencing number believed: above it, a client could leave no room for a newer one.
@@ -45,21 +45,25 @@ impl Inbound {
         check_policy(open.delivery_policy)?;
         check_mode(open.mode)?;
         let feed = self.shared.hub.join(&topic)?;
-        let attachment = self.attach(&open)?;
-        let start = start(open.start, attachment.as_ref().and_then(Attachment::acked))?;
+        let producer = self.producer(&open)?;
+        let acked = producer.as_ref().and_then(|producer| self.shared.directory.acked(producer));
+        let start = start(open.start, acked)?;
+        // Whatever can be refused is refused before the name is taken: a refusal must not cost its holder the session.
+        Session::open(start, options(&open), &feed.log())?;
+        let (kick, last) = (self.kick(open.session), open.last_attach);
+        let attachment = producer.map(|producer| self.shared.directory.attach(producer, last, kick));
         self.add(&open, feed, attachment, start)
     }
 
-    /// Takes the session's name; a nameless session has none to take.
-    fn attach(&self, open: &v1::OpenSession) -> Result<Option<Attachment>, Failure> {
+    /// The session's name; a nameless session has none.
+    fn producer(&self, open: &v1::OpenSession) -> Result<Option<Producer>, Failure> {
         if open.session_id.is_empty() {
             return Ok(None);
         }
         if open.last_attach > MAX_ATTACH {
             return Err(Failure::new(Reason::InvalidField, "last_attach is no number this server gave out"));
         }
-        let producer = Arc::new((self.client.clone(), SessionId::parse(&open.session_id)?));
-        Ok(Some(self.shared.directory.attach(producer, open.last_attach, self.kick(open.session))))
+        Ok(Some(Producer::new(self.client.clone(), SessionId::parse(&open.session_id)?)))
     }
 
     /// Ends this session when a newer open takes its name. The alias may by then belong to another session, which
@@ -82,7 +86,7 @@ impl Inbound {
     ) -> Result<(), Failure> {
         let alias = open.session;
         let producer = attachment.as_ref().map_or_else(
-            || Arc::new((self.client.clone(), SessionId::generate())),
+            || Producer::new(self.client.clone(), SessionId::generate()),
             |attachment| attachment.producer().clone(),
         );
         let fresh = attachment.as_ref().is_none_or(Attachment::is_fresh);
@@ -106,7 +110,7 @@ impl Inbound {
             numbering: Numbering::new(producer, fresh, published_seq),
             may_publish: open.mode() != v1::SessionMode::ReadOnly,
             attachment,
-            reading: reads.then(|| Reading { session, reader: reader(), deficit: 0 }),
+            reading: reads.then(|| Reading { session, reader: reader(), deficit: 0, blocked: false }),
             _active: Active::new(self.shared.metrics.clone()),
             feed: feed.clone(),
         };

@@ -98,3 +98,24 @@ async fn after_the_answer_to_a_pause_nothing_comes_until_the_session_is_resumed(
     }
     server.leave().await;
 }
+
+#[tokio::test]
+async fn repeating_a_grant_gives_a_session_no_more_turns_than_its_neighbour() {
+    let server = TestServer::with(&[("connection.max_send_rate", "1MB")]).await;
+    server.store("t", &vec![vec![0; 1000]; 900]).await;
+    let mut client = server.connect("alice").await;
+    for session in [1, 2] {
+        client.open(OpenSession { start: earliest(), credit: credit(0, 0), ..open(session, "t") }).await;
+    }
+    client.send(Flow { credit: credit(10_000, 0), ..flow(2) }).await;
+    for _ in 0..300 {
+        client.send(Flow { credit: credit(10_000, 0), ..flow(1) }).await;
+    }
+    let mut got = [0, 0];
+    while got[0] + got[1] < 900 {
+        let delivery = client.delivery().await;
+        got[delivery.session as usize - 1] += delivery.events.len();
+    }
+    assert!(got[0] < 2 * got[1] && got[1] < 2 * got[0], "{got:?}");
+    server.leave().await;
+}

@@ -155,3 +155,43 @@ async fn an_acknowledgement_never_goes_back_nor_past_what_was_sent() {
     assert_eq!(payloads(&client.events(1, 1).await), ["4"]);
     server.leave().await;
 }
+
+#[tokio::test]
+async fn an_open_that_is_refused_takes_nothing_from_who_holds_the_session() {
+    use bowline::proto::v1::{Snapshot, StartPosition, start_position::Position};
+    let server = TestServer::start().await;
+    let mut holder = server.connect("alice").await;
+    holder.open(named(1, "t", "desk")).await;
+    let mut other = server.connect("alice").await;
+    let start = Some(StartPosition { position: Some(Position::Snapshot(Snapshot {})) });
+    other.send(OpenSession { start, ..named(1, "t", "desk") }).await;
+    assert_failure(other.closed().await.failure.as_ref(), Code::Unimplemented, "UNSUPPORTED");
+
+    server.store("t", &["x"]).await;
+    assert_eq!(payloads(&holder.events(1, 1).await), ["x"]);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_of_another_log_is_not_taken_for_one_of_this() {
+    let server = TestServer::start().await;
+    let stored = server.store("t", &["a", "b", "c"]).await;
+    let here = stored[2].cursor.unwrap();
+    let mut client = server.connect("alice").await;
+    // Pipelined, so that the acknowledgement comes before the gap has gone out.
+    let start = crate::support::after(super::elsewhere(bowline::proto::v1::Cursor { offset: 1000, ..here }));
+    client.send(OpenSession { start, ..named(1, "t", "desk") }).await;
+    client.send(Flow { acked: Some(1000), ..flow(1) }).await;
+    client.opened().await;
+    client.gap().await;
+    client.events(1, 3).await;
+    client.ask(Flow { acked: Some(2), ..flow(1) }).await;
+    client.reply().await;
+    client.half_close();
+    client.ended_well().await;
+
+    let mut again = server.connect("alice").await;
+    let opened = again.open(OpenSession { start: acked(), ..named(1, "t", "desk") }).await;
+    assert_eq!(opened.start.unwrap().offset, 2);
+    server.leave().await;
+}

@@ -101,7 +101,7 @@ async fn what_is_no_longer_kept_is_announced_by_a_gap_before_anything_else() {
     assert_eq!((gap.reason(), gap.count, gap.possible), (GapReason::Retention, 3, false));
     assert_eq!(gap.to.unwrap().offset, 3);
     assert_eq!(payloads(&client.events(1, 4).await), ["4", "5", "6", "7"]);
-    assert_eq!(server.sample("bowline_gaps_total{reason=\"retention\"}"), 1.0);
+    assert_eq!(server.sample("bowline_gaps_total{reason=\"RETENTION\"}"), 1.0);
     server.leave().await;
 }
 
