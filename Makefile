@@ -14,8 +14,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# A debug build: dependencies are optimised a little even there (see [profile.dev.package]), and it is ready in a
-# fraction of the time the release build's link-time optimisation takes.
+# A debug build, dependencies included: what counts for a newcomer is the time to the first chat.
 run: ## Serve on 127.0.0.1:50051, admin port 127.0.0.1:9090; nothing but Rust needs to be installed.
 	cargo run --locked -- serve
 
