@@ -9,7 +9,7 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt doc bench ci tools
+.PHONY: help run release test lint fmt doc bench ci tools
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ help: ## Print this list.
 # A debug build, dependencies included: what counts for a newcomer is the time to the first chat.
 run: ## Serve on 127.0.0.1:50051, admin port 127.0.0.1:9090; nothing but Rust needs to be installed.
 	cargo run --locked -- serve
+
+release: ## Build the program that is to serve: optimised, with its allocator; it is target/release/bowline.
+	cargo build --locked --release --features jemalloc
 
 # The interoperability tests need Python, Go and grpcurl. Where those cannot be had, they say so and pass; CI sets
 # BOWLINE_REQUIRE_INTEROP=1, and there they fail.
@@ -26,7 +29,7 @@ test: ## Run every test; sets up what the interoperability tests need, where tha
 
 lint: tools ## Check format, lints, the protocol's style, dependencies and licences.
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --all-features -- -D warnings
 	buf lint
 	buf format --diff --exit-code
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
@@ -40,7 +43,7 @@ doc: ## Build the documentation, private items included; a broken link is an err
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
 bench: ## Measure beside a raw tonic server, in one run; takes minutes. See benches/README.md.
-	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --bench stream
+	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream
 
 ci: ## What must pass before a change goes in: lint, documents, every test.
 	@.ci/tools system

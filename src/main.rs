@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 /// Measured against the system's allocator: less memory for each idle connection, and none kept after a storm.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
