@@ -88,6 +88,7 @@ fn welcome(shared: &Shared, entry: &Entry, version: u32, client: &ClientId, want
             max_inflight_publishes: u32::try_from(DEDUPE_DEPTH).unwrap_or(u32::MAX),
             dedupe_window_ms: millis(shared.hub.dedupe_window()),
             session_ttl_ms: millis(shared.directory.ttl()),
+            ..v1::Limits::default()
         }),
         token_expires_us: 0,
     }

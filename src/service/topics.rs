@@ -151,4 +151,11 @@ impl TopicService for Topics {
         let next_page_token = page::cut(&mut topics, size, |topic| topic.name.clone());
         Ok(Response::new(v1::ListTopicsResponse { topics, next_page_token }))
     }
+
+    async fn get_presence(
+        &self,
+        _request: Request<v1::GetPresenceRequest>,
+    ) -> Result<Response<v1::GetPresenceResponse>, Status> {
+        Err(Failure::new(Reason::Unsupported, "presence is not offered yet").into())
+    }
 }

@@ -129,6 +129,7 @@ pub(super) fn welcome() -> v1::Welcome {
             max_inflight_publishes: 8,
             dedupe_window_ms: 180_000,
             session_ttl_ms: 120_000,
+            ..v1::Limits::default()
         }),
         ..v1::Welcome::default()
     }

@@ -103,6 +103,7 @@ impl Inbound {
             published_seq,
             delivery_policy: v1::DeliveryPolicy::Lag as i32,
             topic_class: class_frame(feed.class()) as i32,
+            max_rate_hz: 0,
         };
         drop(log);
         let reader = || feed.attach(Reader::new(alias, self.outbox.ready().clone()));
