@@ -1,6 +1,7 @@
 //! The command line: everything but `serve` and `config` stands on the client library alone.
 
 mod chat;
+mod check;
 mod config;
 mod csv;
 mod exit;
@@ -69,6 +70,7 @@ enum Command {
     History(history::Args),
     Topics(topics::Args),
     Probe(probe::Args),
+    Check(check::Args),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: bowline completions bash > ~/.local/share/bash-completion/completions/bowline")]
     Completions {
@@ -104,6 +106,7 @@ pub fn run() -> ExitCode {
             Ok(health) => health.into(),
             Err(stop) => end(Err(stop)),
         },
+        Command::Check(args) => end(check::run(args)),
         Command::Completions { shell } => end(completions(shell)),
     }
 }
