@@ -124,8 +124,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The position up to which everything was received, which may be ahead of what was taken from this stream.
-    /// `None` before the first open.
+    /// The position up to which everything was received, which may be ahead of what was taken from this stream. A
+    /// snapshot counts once it has ended. `None` before the first open, and before the end of a first snapshot.
     pub fn cursor(&self) -> Option<Cursor> {
         self.handle.shared.cursor()
     }

@@ -1,5 +1,6 @@
 //! The client against a server that follows a script.
 
+mod keyed;
 mod script;
 
 use std::time::Duration;
@@ -51,6 +52,7 @@ fn failure(reason: Reason) -> Option<v1::Failure> {
         crate::error::Advice::Fatal => v1::Advice::Fatal,
         crate::error::Advice::Retry => v1::Advice::Retry,
         crate::error::Advice::Reconnect => v1::Advice::Reconnect,
+        crate::error::Advice::NewSession => v1::Advice::NewSession,
         _ => v1::Advice::None,
     };
     let code = reason.code().into();

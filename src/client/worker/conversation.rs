@@ -8,7 +8,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     client::{
-        Backoff, Error, ErrorKind, Item, NewEvent, Open, Published, Refusal, Start,
+        Backoff, Cursor, Error, ErrorKind, Item, NewEvent, Open, Published, Refusal, Start,
         backoff::Retry,
         chain::Chain,
         command::{Done, answer},
@@ -69,15 +69,11 @@ pub(super) struct Conversation {
 
 impl Conversation {
     pub(super) fn new(shared: Arc<Shared>, open: Open, done: Done, backoff: Backoff) -> Self {
-        let start = match open.start {
-            Start::After(cursor) => Some(cursor),
-            _ => None,
-        };
         Self {
             window: Window::new(open.window),
             shared,
+            chain: Chain::new(open.start),
             open,
-            chain: Chain::new(start),
             outstanding: Outstanding::new(),
             home: None,
             attach: 0,
@@ -129,6 +125,7 @@ impl Conversation {
         let credit = self.window.attach(self.paused);
         let start = match self.chain.cursor() {
             Some(_) if self.open.is_publish_only() => Start::Live,
+            Some(_) if self.chain.lacks_snapshot() => Start::Snapshot,
             Some(cursor) => Start::After(cursor),
             None => self.open.start,
         };
@@ -257,10 +254,13 @@ impl Conversation {
         self.shared.finish(error);
     }
 
+    /// Where a later process may go on, if that is known.
+    fn place(&self) -> Option<Cursor> {
+        self.chain.cursor().filter(|_| !self.chain.lacks_snapshot())
+    }
+
     fn put<const N: usize>(&self, items: [Item; N]) {
-        if let Some(cursor) = self.chain.cursor() {
-            self.shared.put(cursor, items);
-        }
+        self.shared.put(self.place(), items);
     }
 }
 
