@@ -9,6 +9,9 @@ mod interrupt;
 mod json;
 mod line;
 mod output;
+mod pages;
+mod people;
+mod presence;
 mod printer;
 mod probe;
 mod progress;
@@ -68,6 +71,7 @@ enum Command {
     Chat(chat::Args),
     History(history::Args),
     Topics(topics::Args),
+    Presence(presence::Args),
     Probe(probe::Args),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: bowline completions bash > ~/.local/share/bash-completion/completions/bowline")]
@@ -100,6 +104,7 @@ pub fn run() -> ExitCode {
         Command::Chat(args) => end(block_on(chat::run(args))),
         Command::History(args) => end(block_on(history::run(args))),
         Command::Topics(args) => end(block_on(topics::run(args))),
+        Command::Presence(args) => end(block_on(presence::run(args))),
         Command::Probe(args) => match block_on(async { Ok(probe::run(args).await) }) {
             Ok(health) => health.into(),
             Err(stop) => end(Err(stop)),
