@@ -124,7 +124,7 @@ impl Args {
 /// Who moved, and whether to here.
 fn moved(people: &People, change: Change) -> Option<(Member, bool)> {
     match change {
-        Change::Put(key) => people.get(&key).map(|member| (member, true)),
-        Change::Removed(event) => Some((people::member(&event), false)),
+        Change::Put { key, .. } => people.get(&key).map(|member| (member, true)),
+        Change::Removed { before } => Some((people::member(&before), false)),
     }
 }

@@ -25,8 +25,8 @@ use super::{Event, Item, Operation};
 /// while let Some(item) = session.next().await {
 ///     for change in prices.take(&item) {
 ///         match change {
-///             Change::Put(key) => println!("{key:?} is {:?}", prices.get(&key).map(|event| &event.payload)),
-///             Change::Removed(last) => println!("{:?} is gone", last.key),
+///             Change::Put { key, .. } => println!("{key:?} is {:?}", prices.get(&key).map(|event| &event.payload)),
+///             Change::Removed { before } => println!("{:?} is gone", before.key),
 ///         }
 ///     }
 /// }
@@ -44,10 +44,18 @@ pub struct Mirror {
 /// What an item changed in a [`Mirror`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// The key has an event that it had not before.
-    Put(Bytes),
-    /// The key is gone; this was its event.
-    Removed(Event),
+    /// The key is there with another event than before, or is new.
+    Put {
+        /// The key; [`Mirror::get`] has its event.
+        key: Bytes,
+        /// The event it had before; `None` if it is new.
+        before: Option<Event>,
+    },
+    /// The key is gone.
+    Removed {
+        /// The event it had.
+        before: Event,
+    },
 }
 
 impl Mirror {
@@ -106,26 +114,31 @@ impl Mirror {
 
     fn change(&mut self, event: &Event) -> Option<Change> {
         match (self.events.entry(event.key.clone()), event.operation()) {
-            (Entry::Occupied(entry), Operation::Delete) => Some(Change::Removed(entry.remove())),
+            (Entry::Occupied(entry), Operation::Delete) => Some(Change::Removed { before: entry.remove() }),
             (Entry::Vacant(_), Operation::Delete) => None,
-            (entry, _) => {
-                entry.insert_entry(event.clone());
-                Some(Change::Put(event.key.clone()))
+            (Entry::Occupied(mut entry), _) => {
+                let before = Some(entry.insert(event.clone()));
+                Some(Change::Put { key: event.key.clone(), before })
+            }
+            (Entry::Vacant(entry), _) => {
+                entry.insert(event.clone());
+                Some(Change::Put { key: event.key.clone(), before: None })
             }
         }
     }
 
     fn replace(&mut self, snapshot: HashMap<Bytes, Event>) -> Vec<Change> {
-        let mut before = std::mem::replace(&mut self.events, snapshot);
+        let mut old = std::mem::replace(&mut self.events, snapshot);
         let mut changes = Vec::new();
         for (key, event) in &self.events {
+            let before = old.remove(key);
             // The time tells events of different epochs apart, whose offsets may be the same.
-            let same = |old: Event| (old.offset, old.time_us) == (event.offset, event.time_us);
-            if !before.remove(key).is_some_and(same) {
-                changes.push(Change::Put(key.clone()));
+            let same = |before: &Event| (before.offset, before.time_us) == (event.offset, event.time_us);
+            if !before.as_ref().is_some_and(same) {
+                changes.push(Change::Put { key: key.clone(), before });
             }
         }
-        changes.extend(before.into_values().map(Change::Removed));
+        changes.extend(old.into_values().map(|before| Change::Removed { before }));
         changes
     }
 }
@@ -177,8 +190,9 @@ mod tests {
     /// What all these items changed, in words and in order of the keys.
     fn take(mirror: &mut Mirror, items: impl IntoIterator<Item = Item>) -> Vec<String> {
         let word = |change| match change {
-            Change::Put(key) => format!("{} put", String::from_utf8_lossy(&key)),
-            Change::Removed(event) => format!("{} gone", String::from_utf8_lossy(&event.key)),
+            Change::Put { key, before: None } => format!("{} new", String::from_utf8_lossy(&key)),
+            Change::Put { key, .. } => format!("{} put", String::from_utf8_lossy(&key)),
+            Change::Removed { before } => format!("{} gone", String::from_utf8_lossy(&before.key)),
         };
         let mut words: Vec<_> = items.into_iter().flat_map(|item| mirror.take(&item)).map(word).collect();
         words.sort_unstable();
@@ -194,7 +208,7 @@ mod tests {
     fn mirror() -> Mirror {
         let mut mirror = Mirror::new();
         assert!(!mirror.is_complete());
-        assert_eq!(take(&mut mirror, snapshot(&[(1, "a"), (2, "b")])), ["a put", "b put"]);
+        assert_eq!(take(&mut mirror, snapshot(&[(1, "a"), (2, "b")])), ["a new", "b new"]);
         assert!(mirror.is_complete());
         mirror
     }
@@ -214,7 +228,7 @@ mod tests {
         take(&mut mirror, [gap(), begin(), item(event(9, "b"), true)]);
         // Until it is complete, the old one is the best there is.
         assert!(!mirror.is_complete() && mirror.get(b"a").is_some());
-        assert_eq!(take(&mut mirror, [item(event(8, "c"), true), end()]), ["a gone", "b put", "c put"]);
+        assert_eq!(take(&mut mirror, [item(event(8, "c"), true), end()]), ["a gone", "b put", "c new"]);
         assert!(mirror.is_complete());
     }
 
@@ -234,7 +248,7 @@ mod tests {
     fn what_came_of_a_snapshot_that_was_cut_is_forgotten() {
         let mut mirror = mirror();
         take(&mut mirror, [begin(), item(event(5, "gone since"), true)]);
-        assert_eq!(take(&mut mirror, snapshot(&[(1, "a"), (2, "b"), (6, "c")])), ["c put"]);
+        assert_eq!(take(&mut mirror, snapshot(&[(1, "a"), (2, "b"), (6, "c")])), ["c new"]);
         assert_eq!(mirror.events().count(), 3);
     }
 }
