@@ -131,7 +131,8 @@ impl Reader {
     }
 
     /// Tells the server that everything up to this offset has been processed: a later process may go on there with
-    /// `Start::Acked`. Does not wait; lower values than before are ignored.
+    /// `Start::Acked`, and publishers that wait for this reader may go on. The offset is one of the epoch of the item
+    /// taken last. Does not wait; lower values than before in the epoch are ignored.
     pub fn ack(&self, offset: u64) {
         self.handle.shared.ack(offset);
     }

@@ -28,6 +28,26 @@ pub(super) struct Totals {
     pub(super) bytes: u64,
 }
 
+/// What the application has processed: everything up to an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ack {
+    /// That of what was taken last: in another one the offset means nothing. `None` if nothing was taken before.
+    epoch: Option<u64>,
+    pub(super) offset: u64,
+}
+
+impl Ack {
+    /// True if it says something that `before` does not.
+    pub(super) fn is_news(self, before: Option<Self>) -> bool {
+        before.is_none_or(|before| before.epoch != self.epoch || before.offset < self.offset)
+    }
+
+    /// True if a session that stands at `cursor` can say it to its server.
+    pub(super) fn is_of(self, cursor: Option<Cursor>) -> bool {
+        self.epoch.is_none_or(|epoch| cursor.is_some_and(|cursor| cursor.epoch == epoch))
+    }
+}
+
 /// Which sessions want the worker's attention. Bounded: each session stands in it at most once.
 #[derive(Debug, Default)]
 pub(super) struct Attention {
@@ -73,7 +93,9 @@ struct Inbox {
     /// `taken` when the worker looked last.
     seen: Totals,
     cursor: Option<Cursor>,
-    acked: Option<u64>,
+    /// Of the item that was taken last.
+    epoch: Option<u64>,
+    acked: Option<Ack>,
     abandoned: bool,
     /// Set once, with the last item; the error, if it was one.
     end: Option<Option<Error>>,
@@ -83,7 +105,7 @@ struct Inbox {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wishes {
     pub(super) taken: Totals,
-    pub(super) acked: Option<u64>,
+    pub(super) acked: Option<Ack>,
     pub(super) abandoned: bool,
 }
 
@@ -103,6 +125,7 @@ impl Shared {
                 taken: Totals::default(),
                 seen: Totals::default(),
                 cursor: None,
+                epoch: None,
                 acked: None,
                 abandoned: false,
                 end: None,
@@ -126,8 +149,9 @@ impl Shared {
 
     pub(super) fn ack(&self, offset: u64) {
         let mut inbox = self.inbox.lock();
-        if inbox.acked.is_none_or(|acked| acked < offset) {
-            inbox.acked = Some(offset);
+        let ack = Ack { epoch: inbox.epoch, offset };
+        if ack.is_news(inbox.acked) {
+            inbox.acked = Some(ack);
             drop(inbox);
             self.mark();
         }
@@ -155,6 +179,7 @@ impl Shared {
             }
             return Poll::Pending;
         };
+        inbox.epoch = epoch(&item).or(inbox.epoch);
         let due = match &item {
             Item::Event(received) => {
                 inbox.taken.events += 1;
@@ -221,6 +246,17 @@ impl Shared {
             waker.wake();
         }
     }
+}
+
+/// The epoch that a session is in after an item, if it tells one.
+fn epoch(item: &Item) -> Option<u64> {
+    Some(match item {
+        Item::Opened(opened) => opened.start.epoch,
+        Item::Event(received) => received.cursor.epoch,
+        Item::SnapshotBegin(of) | Item::SnapshotEnd(of) => of.epoch,
+        Item::Gap(gap) => gap.to.epoch,
+        Item::Broken(_) | Item::Closed(_) => return None,
+    })
 }
 
 impl Inbox {
@@ -343,6 +379,28 @@ mod tests {
         assert!(matches!(second, Some(Item::Event(_))));
         shared.put(None, [Item::SnapshotEnd(at(2)), Item::SnapshotBegin(at(3)), Item::SnapshotEnd(at(3))]);
         assert_eq!(taken(&shared).await, ["Gap", "SnapshotBegin", "SnapshotEnd", "Closed"]);
+    }
+
+    #[tokio::test]
+    async fn an_acknowledgement_is_of_the_epoch_of_what_was_taken_last() {
+        let shared = shared();
+        let at = |epoch, offset| Some(Cursor { epoch, offset, ..Cursor::default() });
+        shared.ack(3);
+        assert!(shared.wishes().acked.unwrap().is_of(at(9, 3)), "a place from an earlier run");
+        let to = Cursor { epoch: 8, offset: 1, ..Cursor::default() };
+        let restarted = Gap { from: self::at(5), to, reason: GapReason::Epoch, count: 0, possible: false };
+        shared.put(None, [event(), Item::Gap(restarted)]);
+        poll_fn(|cx| shared.poll_take(cx)).await;
+        shared.ack(5);
+        let old = shared.wishes().acked.unwrap();
+        assert!(old.is_of(at(7, 5)) && !old.is_of(at(8, 1)));
+        poll_fn(|cx| shared.poll_take(cx)).await;
+        shared.ack(2);
+        let new = shared.wishes().acked.unwrap();
+        assert_eq!(new.offset, 2, "lower than in the epoch before");
+        assert!(new.is_of(at(8, 2)) && new.is_news(Some(old)));
+        shared.ack(1);
+        assert_eq!(shared.wishes().acked, Some(new));
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use crate::{
         command::{Done, answer},
         link::{Awaited, Link},
         outstanding::{Outcome, Outstanding},
-        shared::{SessionKey, Shared},
+        shared::{Ack, SessionKey, Shared},
         window::Window,
         wire,
     },
@@ -57,7 +57,7 @@ pub(super) struct Conversation {
     opening: Option<Done>,
     paused: bool,
     /// What the server was told to be processed.
-    acked: Option<u64>,
+    acked: Option<Ack>,
     closing: Option<Closing>,
     /// Permits given out, answered publishes included.
     permits: usize,
@@ -181,10 +181,11 @@ impl Conversation {
         let wishes = self.shared.wishes();
         self.window.take(wishes.taken);
         let Some(home) = self.home.filter(|home| home.opened && home.link == link.id) else { return };
-        let acked = wishes.acked.filter(|acked| self.acked.is_none_or(|told| told < *acked));
+        let acked = wishes.acked.filter(|acked| acked.is_news(self.acked) && acked.is_of(self.chain.cursor()));
         let credit = if self.paused { None } else { self.window.extend().map(wire::credit) };
         if acked.is_some() || credit.is_some() {
             self.acked = acked.or(self.acked);
+            let acked = acked.map(|acked| acked.offset);
             link.push(flow(v1::Flow { session: home.alias, acked, credit, paused: None }));
         }
         self.pump(link, now);

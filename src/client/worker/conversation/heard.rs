@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Conversation;
 use crate::{
     client::{
-        ChainBreak, Item, Received,
+        ChainBreak, Item, Received, Recovery,
         chain::{Chain, Piece},
         link::Link,
         outstanding::Answer,
@@ -37,7 +37,10 @@ impl Conversation {
         self.opened_at = Some(now);
         self.outstanding.attached(opened.published_seq);
         self.put([Item::Opened(opened)]);
-        self.acked = None;
+        // What was told on a connection that broke may be lost. Where a gap or a snapshot follows, the server takes
+        // offsets for those of another position by the time it hears of them.
+        let resumed = opened.recovery == Recovery::Full;
+        self.acked = if resumed { None } else { self.shared.wishes().acked };
         self.tend(link, now);
         if let Some(done) = self.opening.take()
             && done.send(Ok(())).is_err()
