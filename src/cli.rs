@@ -10,6 +10,9 @@ mod interrupt;
 mod json;
 mod line;
 mod output;
+mod pages;
+mod people;
+mod presence;
 mod printer;
 mod probe;
 mod progress;
@@ -69,6 +72,7 @@ enum Command {
     Chat(chat::Args),
     History(history::Args),
     Topics(topics::Args),
+    Presence(presence::Args),
     Probe(probe::Args),
     Check(check::Args),
     /// Print a completion script for a shell.
@@ -102,6 +106,7 @@ pub fn run() -> ExitCode {
         Command::Chat(args) => end(block_on(chat::run(args))),
         Command::History(args) => end(block_on(history::run(args))),
         Command::Topics(args) => end(block_on(topics::run(args))),
+        Command::Presence(args) => end(block_on(presence::run(args))),
         Command::Probe(args) => match block_on(async { Ok(probe::run(args).await) }) {
             Ok(health) => health.into(),
             Err(stop) => end(Err(stop)),
