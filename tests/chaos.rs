@@ -4,6 +4,7 @@
 //! `BOWLINE_LOAD_SECONDS=300` makes a run of five minutes of it; `BOWLINE_SEED` repeats its dice, though not its timing.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "its modules are its own; a test says no more than where")]
+#![allow(clippy::print_stdout, reason = "what was done to it is told with what came of it")]
 
 #[path = "chaos/proxy.rs"]
 mod proxy;
