@@ -39,6 +39,8 @@ mod command;
 mod error;
 mod item;
 mod link;
+#[cfg(test)]
+pub(crate) mod network;
 mod open;
 mod outbox;
 mod outstanding;

@@ -37,3 +37,7 @@ pub mod config;
 // Outside: uses words only.
 pub mod cli;
 pub mod client;
+
+// Beside all of it: sees everything, and nothing sees it.
+#[cfg(test)]
+mod sim;

@@ -4,7 +4,7 @@
 //! round, and what it does not use is its own until it falls quiet. So a flooded session costs its neighbours at most
 //! one quantum of waiting, whatever the sizes of their events.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::lane::{Batch, Lane, TurnEnd};
 use crate::{
@@ -19,7 +19,8 @@ const QUANTUM: isize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    by_alias: HashMap<u32, Lane>,
+    // Ordered: what befalls all of them befalls them in an order that can be repeated.
+    by_alias: BTreeMap<u32, Lane>,
     turns: VecDeque<u32>,
 }
 
@@ -45,7 +46,7 @@ impl Lanes {
     }
 
     /// Lets every lane go.
-    pub(super) fn clear(&mut self) -> HashMap<u32, Lane> {
+    pub(super) fn clear(&mut self) -> BTreeMap<u32, Lane> {
         self.turns.clear();
         std::mem::take(&mut self.by_alias)
     }
