@@ -17,11 +17,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection being made.
 pub(crate) type Dialled = BoxFuture<'static, io::Result<TokioIo<Box<dyn Stream>>>>;
 
+/// Dials through it.
 #[derive(Clone)]
-pub(super) struct Network(Arc<dyn Fn() -> Dialled + Send + Sync>);
+pub(crate) struct Network(Arc<dyn Fn() -> Dialled + Send + Sync>);
 
 impl Network {
-    pub(super) fn new(dial: impl Fn() -> Dialled + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(dial: impl Fn() -> Dialled + Send + Sync + 'static) -> Self {
         Self(Arc::new(dial))
     }
 }

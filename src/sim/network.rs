@@ -12,10 +12,14 @@ use fastrand::Rng;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::sleep};
+use tonic::transport::{Channel, Endpoint};
 
 use super::pipe::{End, Pipe, Shape};
 use crate::{
-    client::network::{Dialled, Stream},
+    client::{
+        self,
+        network::{Dialled, Stream},
+    },
     transport::Socket,
 };
 
@@ -125,6 +129,17 @@ impl Network {
             peers.try_send((Box::new(server), peer)).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
             Ok(TokioIo::new(Box::new(client) as Box<dyn Stream>))
         })
+    }
+
+    /// A channel with the smallest windows there are, so that whoever does not read is soon not written to.
+    pub(super) async fn channel(&self, caller: &str, patience: Duration) -> Result<Channel, String> {
+        let (network, caller) = (self.clone(), caller.to_owned());
+        let endpoint = Endpoint::from_static("http://sim")
+            .connect_timeout(patience)
+            .initial_stream_window_size(65_535)
+            .initial_connection_window_size(65_535);
+        let connector = client::network::Network::new(move || network.dial(&caller));
+        endpoint.connect_with_connector(connector).await.map_err(|error| error.to_string())
     }
 
     #[expect(clippy::type_complexity, reason = "four things that are made together and used at once")]
