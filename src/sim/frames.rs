@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One client, until the run is over.
 pub(super) async fn run(world: World, name: Arc<str>, rival: bool, mut rng: Rng) {
-    sleep(Duration::from_millis(rng.u64(..2000))).await;
+    sleep(Duration::from_millis(rng.u64(..1000))).await;
     let count = if rival { 1 } else { rng.usize(1..=3) };
     let seats = (0..count).map(|number| Seat::new(&world, &name, number, rival, &mut rng)).collect();
     let mut client = Frames { world, name, rng, seats, connection: 0, request: 0, alias: 0, sender: None };
@@ -87,7 +87,7 @@ impl Frames {
     async fn converse(&mut self, mut incoming: Streaming<StreamDataResponse>) -> Over {
         let mut heard = Instant::now();
         loop {
-            let pause = Duration::from_millis(self.rng.u64(5..250));
+            let pause = Duration::from_millis(if self.is_calm() { 900 } else { self.rng.u64(5..250) });
             let frame = timeout_at((Instant::now() + pause).min(self.world.read_until), incoming.message()).await;
             let step = match frame {
                 Ok(Ok(Some(frame))) => {

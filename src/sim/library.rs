@@ -19,7 +19,7 @@ use crate::client::{
 
 /// One program: a client with a few sessions.
 pub(super) async fn run(world: World, name: Arc<str>, mut rng: Rng) {
-    sleep(Duration::from_millis(rng.u64(..2000))).await;
+    sleep(Duration::from_millis(rng.u64(..1000))).await;
     let network = world.network.clone();
     let caller = name.clone();
     let backoff = Backoff {
@@ -78,7 +78,7 @@ async fn publish(seat: Seat, publisher: Publisher, mut rng: Rng) {
     let answers = seat.world.tasks.spawn("answers", answers(seat.clone(), waiting));
     let mut number = 0;
     while Instant::now() < seat.world.publish_until {
-        let pause = if rng.u8(..4) == 0 { 0..1 } else { 20..600 };
+        let pause = if rng.u8(..4) == 0 { 0..1 } else { 20..800 };
         sleep(Duration::from_millis(rng.u64(pause))).await;
         number += 1;
         let id: Arc<str> = format!("{}/{number}", seat.session).into();

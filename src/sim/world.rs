@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long things go wrong.
-const CHAOS: Duration = Duration::from_secs(16);
+const CHAOS: Duration = Duration::from_secs(12);
 /// How long after that everybody has to have caught up.
 const CALM: Duration = Duration::from_secs(30);
 /// The moment the simulated wall clock begins at, microseconds since the Unix epoch.
@@ -82,12 +82,12 @@ async fn live(seed: u64) -> Vec<Record> {
 
     let mut callers: Vec<Arc<str>> = Vec::new();
     let mut clients = Vec::new();
-    for number in 0..rng.usize(2..=3) {
+    for number in 0..rng.usize(1..=3) {
         let name: Arc<str> = format!("program-{number}").into();
         clients.push(world.tasks.spawn("program", library::run(world.clone(), name.clone(), rng.fork())));
         callers.push(name);
     }
-    for number in 0..rng.usize(2..=4) {
+    for number in 0..rng.usize(1..=3) {
         let name: Arc<str> = format!("frames-{number}").into();
         clients.push(world.tasks.spawn("frames", frames::run(world.clone(), name.clone(), false, rng.fork())));
         callers.push(name);
@@ -116,7 +116,7 @@ async fn go_wrong(world: &World, mut replica: Replica, callers: &[Arc<str>], rng
     // A run without a restart keeps its epochs, and what depends on them.
     let mut restarts = rng.usize(..=2);
     loop {
-        let wait = Duration::from_millis(rng.u64(100..2500));
+        let wait = Duration::from_millis(rng.u64(100..1800));
         if Instant::now() + wait >= world.publish_until {
             break;
         }

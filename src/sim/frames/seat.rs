@@ -42,8 +42,9 @@ pub(super) struct Seat {
     pub(super) opened: bool,
     credit: Option<Credit>,
     paused: bool,
-    /// When to open it again; a rival that was ousted does not come back at once.
     pub(super) wants_open: bool,
+    /// Another wants the same session; the last to come keeps it in the end.
+    rival: bool,
 }
 
 /// A publish without an answer.
@@ -93,6 +94,7 @@ impl Seat {
             },
             paused: false,
             wants_open: true,
+            rival,
         }
     }
 
@@ -268,7 +270,9 @@ impl Frames {
 
     /// Lets everything come.
     pub(super) fn relax(&mut self, index: usize) -> Result<(), Over> {
-        self.reopen(index)?;
+        if !self.seats[index].rival {
+            self.reopen(index)?;
+        }
         let seat = &mut self.seats[index];
         let limited = seat.credit.is_some_and(|credit| credit.events < PLENTY);
         if seat.opened && (seat.paused || limited) {
