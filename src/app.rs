@@ -186,6 +186,7 @@ async fn housekeeping(shared: Arc<connection::Shared>) {
     loop {
         ticks.tick().await;
         shared.hub.sweep();
-        shared.directory.sweep();
+        let expired = shared.directory.sweep();
+        shared.metrics.sessions_expired.inc_by(expired as u64);
     }
 }

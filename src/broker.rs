@@ -11,6 +11,8 @@
 //! - Every event comes back through the log, to its publisher's replica as to any other: whoever reads, reads the log.
 //! - After the log has grown, every [`Listener`] of the topic is told. It may be told more often than the log grew.
 //! - A log that was lost or rewritten has another epoch.
+//! - A keyed topic keeps the latest event of each key, whatever the history keeps. A key that was set in a session's scope
+//!   can be removed with the session, unless somebody else has set it since.
 //!
 //! A broker never sees a connection, a frame or an identity.
 
@@ -25,7 +27,7 @@ use parking_lot::RwLock;
 use crate::{
     error::Failure,
     log::{Limits, Log},
-    types::{NewEvent, Published, Topic},
+    types::{NewEvent, Producer, Published, Topic},
 };
 
 /// Told when a topic's log has grown. Called with no lock held; must not block.
@@ -93,6 +95,11 @@ impl Line {
     /// Stores an event; see the contract. Returns once the outcome is known.
     pub fn publish(&self, event: NewEvent) -> Result<Published, Failure> {
         self.0.publish(event)
+    }
+
+    /// Removes the keys that were to die with a session and are still its own; each removal is an event.
+    pub fn remove_owned(&self, owner: &Producer) {
+        self.0.remove_owned(owner);
     }
 
     /// The log as this replica sees it. Lock it briefly, never across an await.

@@ -63,6 +63,7 @@ impl Config {
         section("transport", self.transport.validate().into_iter().filter_map(split).collect());
         section("registry", self.registry.problems());
         section("connection", self.connection.problems());
+        section("session", self.session.problems());
         section("topics", self.topics.problems());
         section("telemetry", self.telemetry.problems());
         if self.admin.enabled && self.admin.listen == self.transport.listen && self.admin.listen.port() != 0 {

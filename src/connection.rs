@@ -9,6 +9,7 @@
 //!
 //! A connection never sees sockets or TLS: it has a stream of frames, a [`TransportHandle`] and a [`KillSwitch`].
 
+mod alarm;
 mod body;
 mod handshake;
 mod inbound;
@@ -37,6 +38,7 @@ use crate::{
 };
 
 pub use body::OutboxBody;
+pub(crate) use inbound::class_frame;
 use outbox::Outbox;
 
 /// `[connection]`: what one connection may do and how it is served.

@@ -3,15 +3,18 @@
 //! A topic becomes active when its first session joins and ends with its last; in between the hub holds one [`Feed`]
 //! for it, however many sessions read. A feed holds no events: readers read the log, the feed only says when.
 
+mod delivery;
 mod feed;
 mod ready;
 mod rule;
+mod scope;
 
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{
@@ -19,17 +22,21 @@ use crate::{
     error::{Failure, Reason},
     log::Limits,
     telemetry::metrics::Metrics,
-    types::{NewEvent, Published, Topic},
+    types::{NewEvent, Producer, Published, Topic, TopicPattern},
 };
 
+pub use delivery::{Delivery, Policy, PolicyName};
 pub use feed::{Feed, Reader, ReaderGuard};
 pub use ready::ReadySet;
 pub use rule::{Class, Config, DEDUPE_DEPTH, History, Rule};
+pub use scope::{Hold, Scope};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Hub {
     config: Config,
+    /// The rule for topics that say who is in another one.
+    presence: Option<Rule>,
     broker: Broker,
     feeds: Feeds,
     metrics: Arc<Metrics>,
@@ -41,7 +48,10 @@ pub(crate) type Feeds = Arc<Mutex<HashMap<Topic, Weak<Feed>>>>;
 impl Hub {
     /// A hub over `broker`.
     pub fn new(config: Config, broker: Broker, metrics: Arc<Metrics>) -> Self {
-        Self { config, broker, feeds: Feeds::default(), metrics }
+        let max_keys = config.max_members;
+        let presence = TopicPattern::parse("~presence.>").ok();
+        let presence = presence.map(|pattern| Rule { class: Class::State, max_keys, ..Rule::new(pattern) });
+        Self { config, presence, broker, feeds: Feeds::default(), metrics }
     }
 
     /// Joins a topic, creating it if need be: UNKNOWN_TOPIC if no rule covers it, TOPIC_LIMIT if there are too many. A topic of class `echo` is
@@ -49,24 +59,30 @@ impl Hub {
     pub fn join(&self, topic: &Topic) -> Result<Arc<Feed>, Failure> {
         let rule = self.rule(topic)?;
         if rule.class == Class::Echo {
-            let feed = Feed::new(topic.clone(), rule.class, Line::private(self.limits(rule)), None);
-            return Ok(feed);
+            return Ok(Feed::new(topic.clone(), rule, Line::private(self.limits(rule)), None));
         }
         let mut feeds = self.feeds.lock();
         if let Some(feed) = feeds.get(topic).and_then(Weak::upgrade) {
             return Ok(feed);
         }
         let line = self.broker.open(topic, self.limits(rule))?;
-        let feed = Feed::new(topic.clone(), rule.class, line, Some(self.feeds.clone()));
+        let feed = Feed::new(topic.clone(), rule, line, Some(self.feeds.clone()));
         feeds.insert(topic.clone(), Arc::downgrade(&feed));
         Ok(feed)
     }
 
-    /// Publishes without a session. Fails as [`Hub::join`] does, and with UNSUPPORTED on an echo topic, which answers
-    /// sessions only.
+    /// Publishes without a session. Fails as [`Hub::join`] does, with UNSUPPORTED on an echo topic, which answers
+    /// sessions only, and with READ_ONLY on one that says who is in another.
     pub fn publish(&self, topic: &Topic, event: NewEvent) -> Result<Published, Failure> {
+        if topic.presence_of().is_some() {
+            return Err(Failure::new(Reason::ReadOnly, "only the server says who is in a topic"));
+        }
+        let rule = self.rule(topic)?;
+        if rule.class == Class::Echo {
+            return Err(sessions_only(topic, rule.class));
+        }
         let bytes = event.payload.len() as u64;
-        let published = self.broker.open(topic, self.stored(topic)?)?.publish(event)?;
+        let published = self.broker.open(topic, self.limits(rule))?.publish(event)?;
         if !published.duplicate {
             self.metrics.events_published.inc();
             self.metrics.events_published_bytes.inc_by(bytes);
@@ -74,19 +90,32 @@ impl Hub {
         Ok(published)
     }
 
-    /// The log of a topic, for reading its history; none if nothing was ever published to it. Creates nothing.
-    pub fn history(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
-        self.stored(topic).map(|_| self.broker.find(topic))
+    /// Says that a session is in a topic, until its scope in the feed that is returned ends.
+    pub fn announce(&self, topic: &Topic, producer: &Producer, info: &Bytes) -> Result<Arc<Feed>, Failure> {
+        let feed = self.join(&topic.presence()?)?;
+        feed.publish(NewEvent {
+            key: format!("{} {}", producer.client_id(), producer.session_id()).into(),
+            payload: info.clone(),
+            publisher: Some(producer.client_id().clone()),
+            scope: Some(producer.clone()),
+            ..NewEvent::default()
+        })?;
+        Ok(feed)
     }
 
-    /// What a topic that stores keeps.
-    fn stored(&self, topic: &Topic) -> Result<Limits, Failure> {
-        let rule = self.rule(topic)?;
-        if rule.class == Class::Echo {
-            let message = format!("{topic} is an echo topic: it answers sessions only and stores nothing");
-            return Err(Failure::new(Reason::Unsupported, message));
+    /// Who is in a topic, as the log that says so; none if nobody was since it was last forgotten.
+    pub fn presence(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
+        self.rule(topic)?;
+        Ok(self.broker.find(&topic.presence()?))
+    }
+
+    /// The log of a topic, for reading its history; none if nothing was ever published to it. Creates nothing.
+    /// UNSUPPORTED where nothing is kept to be read.
+    pub fn history(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
+        match self.rule(topic)?.class {
+            class @ (Class::Echo | Class::Signal) => Err(sessions_only(topic, class)),
+            Class::Log | Class::State => Ok(self.broker.find(topic)),
         }
-        Ok(self.limits(rule))
     }
 
     /// Topics by name; see [`Broker::list`]. With each, its class and how many sessions read it here.
@@ -116,14 +145,25 @@ impl Hub {
     }
 
     fn rule(&self, topic: &Topic) -> Result<&Rule, Failure> {
-        self.config.rule(topic).ok_or_else(|| {
-            Failure::new(Reason::UnknownTopic, format!("no configured pattern covers the topic {topic}"))
-        })
+        let named = |topic: &Topic| {
+            self.config.rule(topic).ok_or_else(|| {
+                Failure::new(Reason::UnknownTopic, format!("no configured pattern covers the topic {topic}"))
+            })
+        };
+        match (topic.presence_of(), &self.presence) {
+            (Some(of), Some(rule)) => named(&Topic::parse(of)?).map(|_| rule),
+            _ => named(topic),
+        }
     }
 
     fn limits(&self, rule: &Rule) -> Limits {
         rule.limits(self.config.dedupe_window)
     }
+}
+
+fn sessions_only(topic: &Topic, class: Class) -> Failure {
+    let message = format!("{topic} is of class {}: it answers sessions only and keeps nothing", class.as_str());
+    Failure::new(Reason::Unsupported, message)
 }
 
 #[cfg(test)]

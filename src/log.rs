@@ -7,6 +7,8 @@
 //! every record after `floor` is kept; nothing is trimmed without `floor` moving over it.
 
 mod dedupe;
+mod holds;
+mod keys;
 
 use std::{
     collections::{VecDeque, vec_deque},
@@ -18,9 +20,14 @@ use bytes::Bytes;
 use crate::{
     error::{Failure, Reason},
     proto,
-    types::{Cursor, Durability, NewEvent, Producer, Published, Timestamp},
+    types::{Cursor, Durability, NewEvent, Operation, Producer, Published, Timestamp},
 };
 use dedupe::{Dedupes, Verdict};
+use holds::Holds;
+pub use keys::{Keys, LatestIter};
+
+/// How long a publisher that is ahead of a required reader is to wait before it tries again.
+const BACKPRESSURE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How much a log keeps; whatever is reached first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +40,12 @@ pub struct Limits {
     pub max_age: Duration,
     /// How long a publish is recognised as a repeat.
     pub dedupe_window: Duration,
-    /// How many of a session's latest publishes can be recognised.
+    /// How many of a session's latest publishes can be recognised; 0 recognises no repeat at all.
     pub dedupe_depth: usize,
+    /// Most keys of a keyed topic, whose values together take at most `max_bytes`; 0 for any other topic.
+    pub max_keys: usize,
+    /// Most events a publish may be ahead of a required reader; 0 where there can be none.
+    pub max_lag: u64,
 }
 
 /// One stored event.
@@ -63,6 +74,9 @@ pub enum Position {
     Diverged,
 }
 
+/// Records in the order they were stored.
+pub type RecordIter<'l> = vec_deque::Iter<'l, Record>;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Log {
@@ -73,6 +87,8 @@ pub struct Log {
     floor: u64,
     head: (u64, Timestamp),
     dedupes: Dedupes,
+    keys: Option<Keys>,
+    holds: Holds,
 }
 
 impl Log {
@@ -86,35 +102,56 @@ impl Log {
             floor: 0,
             head: (0, Timestamp(0)),
             dedupes: Dedupes::new(limits.dedupe_window, limits.dedupe_depth),
+            keys: (limits.max_keys > 0).then(|| Keys::new(limits.max_keys, limits.max_bytes)),
+            holds: Holds::default(),
         }
     }
 
     /// Stores an event, or recognises it, or says why not: WRONG_LAST (with `actual`), WRONG_SEQ and FORGOTTEN_SEQ
-    /// (with `through_seq`).
+    /// (with `through_seq`), BACKPRESSURE, and of a keyed topic KEY_LIMIT and INVALID_FIELD.
     pub fn append(&mut self, event: NewEvent, now: Timestamp) -> Result<Published, Failure> {
-        match self.dedupes.judge(&event.dedupe)? {
-            Verdict::Repeat((offset, time)) => {
-                self.dedupes.remember(&event.dedupe, (offset, time));
-                return Ok(self.published(offset, time, true));
-            }
-            Verdict::New => {}
+        if let Verdict::Repeat((offset, time)) = self.dedupes.judge(&event.dedupe)? {
+            self.dedupes.remember(&event.dedupe, (offset, time));
+            return Ok(self.published(offset, time, true));
         }
-        if let Some(expected) = event.if_last
-            && expected != self.head.0
-        {
-            let actual = self.head.0;
-            let message = format!("the newest offset is {actual}, not {expected}");
-            return Err(Failure::new(Reason::WrongLast, message).with("actual", actual));
-        }
+        self.admit(&event)?;
         let (offset, time) = (self.head.0 + 1, now.max(Timestamp(self.head.1.0 + 1)));
-        self.dedupes.remember(&event.dedupe, (offset, time));
-        let payload_len = event.payload.len();
         let encoded = proto::encode_event(&event, offset, time);
-        self.bytes += encoded.len() as u64;
-        self.records.push_back(Record { offset, time, payload_len, encoded });
+        let record = Record { offset, time, payload_len: event.payload.len(), encoded };
+        if let Some(keys) = &mut self.keys {
+            keys.apply(&event, &record);
+        }
+        self.dedupes.remember(&event.dedupe, (offset, time));
+        self.bytes += record.encoded.len() as u64;
+        self.records.push_back(record);
         self.head = (offset, time);
         self.trim(now);
         Ok(self.published(offset, time, false))
+    }
+
+    /// Whether a publish that is none of those before may be stored.
+    fn admit(&self, event: &NewEvent) -> Result<(), Failure> {
+        let (head, len) = (self.head.0, proto::encoded_event_len(event));
+        if let Some(expected) = event.if_last
+            && expected != head
+        {
+            let message = format!("the newest offset is {head}, not {expected}");
+            return Err(Failure::new(Reason::WrongLast, message).with("actual", head));
+        }
+        if let Some(lowest) = self.holds.lowest()
+            && (head.saturating_sub(lowest) >= self.limits.max_lag || self.would_trim_above(lowest, len))
+        {
+            let failure = Failure::new(Reason::Backpressure, "a reader that the topic waits for is behind");
+            return Err(failure.with("acked", lowest).retry_after(BACKPRESSURE_PAUSE));
+        }
+        self.keys.as_ref().map_or(Ok(()), |keys| keys.check(event, len))
+    }
+
+    /// True if one more record of about `len` bytes would cost the history one that lies after `offset`.
+    fn would_trim_above(&self, offset: u64, len: usize) -> bool {
+        let full =
+            self.records.len() as u64 >= self.limits.max_events || self.bytes + len as u64 > self.limits.max_bytes;
+        full && self.records.front().is_some_and(|oldest| oldest.offset > offset)
     }
 
     fn published(&self, offset: u64, time: Timestamp, duplicate: bool) -> Published {
@@ -143,6 +180,9 @@ impl Log {
             self.bytes -= oldest.encoded.len() as u64;
             self.floor = oldest.offset;
             self.records.pop_front();
+        }
+        if let Some(keys) = &mut self.keys {
+            keys.trimmed(self.floor);
         }
         // A burst must not hold its memory for ever.
         if self.records.capacity() > 64 && self.records.len() * 4 < self.records.capacity() {
@@ -187,7 +227,7 @@ impl Log {
     }
 
     /// Records after `offset`, oldest first; from the oldest kept if `offset` lies below the floor.
-    pub fn after(&self, offset: u64) -> vec_deque::Iter<'_, Record> {
+    pub fn after(&self, offset: u64) -> RecordIter<'_> {
         self.records.range(self.index_after(offset)..)
     }
 
@@ -229,9 +269,47 @@ impl Log {
         (self.records.len() as u64, self.bytes)
     }
 
+    /// The latest event of each key, if the topic is keyed.
+    pub fn keys(&self) -> Option<&Keys> {
+        self.keys.as_ref()
+    }
+
+    /// Removes the keys that were to die with a session and are still its own. True if there were any.
+    pub fn remove_owned(&mut self, owner: &Producer, now: Timestamp) -> bool {
+        let owned = self.keys.as_mut().map(|keys| keys.disown(owner)).unwrap_or_default();
+        let removal = |key| NewEvent {
+            key,
+            operation: Operation::Delete,
+            publisher: Some(owner.client_id().clone()),
+            ..NewEvent::default()
+        };
+        let any = !owned.is_empty();
+        for key in owned {
+            // Nothing can refuse a removal: it has a key, no condition and no number.
+            self.append(removal(key), now).ok();
+        }
+        any
+    }
+
+    /// Has publishers wait for a reader that has acknowledged everything up to `offset`. `None` if too many do.
+    pub fn hold(&mut self, offset: u64) -> Option<u64> {
+        self.holds.add(offset)
+    }
+
+    /// A reader that is waited for has acknowledged more.
+    pub fn advance_hold(&mut self, hold: u64, offset: u64) {
+        self.holds.advance(hold, offset);
+    }
+
+    /// A reader is no longer waited for.
+    pub fn release_hold(&mut self, hold: u64) {
+        self.holds.remove(hold);
+    }
+
     /// True if dropping the log would lose nothing but its epoch.
     pub fn is_vacant(&self) -> bool {
-        self.records.is_empty() && self.dedupes.is_empty()
+        let no_keys = self.keys.as_ref().is_none_or(Keys::is_empty);
+        self.records.is_empty() && self.dedupes.is_empty() && self.holds.is_empty() && no_keys
     }
 }
 

@@ -160,8 +160,11 @@ fn touched() -> Metrics {
     for recovery in [Recovery::Fresh, Recovery::Full, Recovery::Partial] {
         metrics.session_opened(recovery.as_str());
     }
+    for action in ["DROP_OLDEST", "DISCONNECT"] {
+        metrics.slow_session(action);
+    }
     metrics.session_closed("OK");
-    for gap in [GapReason::Retention, GapReason::Epoch, GapReason::Diverged] {
+    for gap in [GapReason::Retention, GapReason::Slow, GapReason::Epoch, GapReason::Diverged] {
         metrics.gap(gap.as_str());
     }
     metrics.publish_failed(Reason::WrongSeq);

@@ -14,7 +14,7 @@ use super::Listener;
 use crate::{
     error::{Failure, Reason},
     log::{Limits, Log},
-    types::{NewEvent, Published, Timestamp, Topic},
+    types::{NewEvent, Producer, Published, Timestamp, Topic},
 };
 
 /// How many topics the sweep looks at under one lock.
@@ -124,12 +124,23 @@ impl Entry {
     pub(super) fn publish(&self, event: NewEvent) -> Result<Published, Failure> {
         let published = self.log.write().append(event, Timestamp::now())?;
         if !published.duplicate {
-            let listener = self.listener.read().as_ref().and_then(Weak::upgrade);
-            if let Some(listener) = listener {
-                listener.grown();
-            }
+            self.tell();
         }
         Ok(published)
+    }
+
+    pub(super) fn remove_owned(&self, owner: &Producer) {
+        let any = self.log.write().remove_owned(owner, Timestamp::now());
+        if any {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let listener = self.listener.read().as_ref().and_then(Weak::upgrade);
+        if let Some(listener) = listener {
+            listener.grown();
+        }
     }
 
     pub(super) fn log(&self) -> &RwLock<Log> {

@@ -20,6 +20,8 @@ const LIMITS: Limits = Limits {
     max_age: Duration::ZERO,
     dedupe_window: Duration::from_secs(60),
     dedupe_depth: 16,
+    max_keys: 0,
+    max_lag: 0,
 };
 
 fn engines() -> Vec<Broker> {

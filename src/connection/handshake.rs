@@ -72,7 +72,7 @@ fn choose_client(authenticated: Option<&ClientId>, claimed: &str) -> Result<Clie
 }
 
 fn welcome(shared: &Shared, entry: &Entry, version: u32, client: &ClientId, wanted: &[String]) -> v1::Welcome {
-    let registry = shared.registry.config();
+    let (registry, session) = (shared.registry.config(), shared.directory.config());
     let millis = |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     v1::Welcome {
         version,
@@ -87,8 +87,9 @@ fn welcome(shared: &Shared, entry: &Entry, version: u32, client: &ClientId, want
             max_sessions: u32::try_from(shared.config.max_sessions).unwrap_or(u32::MAX),
             max_inflight_publishes: u32::try_from(DEDUPE_DEPTH).unwrap_or(u32::MAX),
             dedupe_window_ms: millis(shared.hub.dedupe_window()),
-            session_ttl_ms: millis(shared.directory.ttl()),
-            ..v1::Limits::default()
+            session_ttl_ms: millis(session.ttl),
+            max_sessions_per_client: u32::try_from(session.max_per_client).unwrap_or(u32::MAX),
+            key_grace_ms: millis(session.key_grace.min(session.ttl)),
         }),
         token_expires_us: 0,
     }

@@ -4,16 +4,20 @@
 //! what shows that the client does not speak the protocol comes back as `Err` and ends the stream.
 
 mod open;
+mod wish;
 
 use std::sync::Arc;
 
 use super::{Shared, outbox::Outbox};
 use crate::{
     error::{Failure, Reason},
+    hub::Class,
     proto::v1::{self, StreamDataRequest, stream_data_request::Frame, stream_data_response},
-    session::Credit,
-    types::{ClientId, Published},
+    session::{Credit, Event, Step},
+    types::{ClientId, NewEvent, Published},
 };
+
+pub(crate) use open::class_frame;
 
 /// What handles the frames of one connection after its handshake.
 pub(super) struct Inbound {
@@ -94,21 +98,26 @@ impl Inbound {
         let (alias, number) = (publish.session, publish.seq);
         let admitted = self.outbox.with_lane(alias, |lane| {
             if !lane.may_publish {
-                return Err(Failure::new(Reason::ReadOnly, "the session was opened to read only"));
+                let message = "the session was opened to read only, or its topic is written by the server alone";
+                return Err(Failure::new(Reason::ReadOnly, message));
             }
             let read = lane.reading.as_ref().filter(|_| lane.is_echo()).map(|reading| reading.session.cursor().offset);
             Ok((lane.feed.clone(), lane.numbering.seq(number)?, read))
         });
         let (feed, seq, read) = admitted.unwrap_or_else(|| Err(unknown(alias)))?;
         let event = publish.event.unwrap_or_default();
-        let (size, limit) = (event.payload.len(), self.shared.config.max_payload());
+        let (size, scoped) = (event.payload.len(), event.session_scoped);
+        let limit = self.shared.config.max_payload();
         if size > limit {
             let failure = Failure::new(Reason::TooLarge, format!("the payload is {size} bytes, the limit {limit}"));
             return Err(failure.with("limit", limit));
         }
         let mut event = event.into_event(Some(self.client.clone()));
         event.dedupe.seq = Some(seq);
-        let event = event.check()?;
+        let mut event = event.check()?;
+        if scoped {
+            self.scope(alias, &mut event)?;
+        }
         if let Some(read) = read {
             feed.discard_through(read);
         }
@@ -121,33 +130,45 @@ impl Inbound {
         Ok(published)
     }
 
+    /// Binds the event's key to the session. The bond is there before the key: however the session ends, it is undone.
+    fn scope(&self, alias: u32, event: &mut NewEvent) -> Result<(), Failure> {
+        let bound = self.outbox.with_lane(alias, |lane| {
+            if lane.feed.class() != Class::State {
+                let failure = Failure::new(Reason::InvalidField, "only keys of a keyed topic can die with a session");
+                return Err(failure.with("field", "event.session_scoped"));
+            }
+            lane.estate.scope_keys(&lane.feed, &lane.producer);
+            Ok(lane.producer.clone())
+        });
+        event.scope = Some(bound.unwrap_or_else(|| Err(unknown(alias)))?);
+        Ok(())
+    }
+
     fn flow(&self, flow: &v1::Flow) -> Result<(), Failure> {
         let credit = flow.credit.as_ref().map(|credit| Credit { events: credit.events, bytes: credit.bytes });
         let reader = self.outbox.with_lane(flow.session, |lane| {
             let reading = lane.reading.as_mut()?;
-            if let Some(acked) = flow.acked
-                && let Some(attachment) = &mut lane.attachment
-            {
+            if let Some(acked) = flow.acked {
                 // Nothing that was not sent can have been processed, and what was sent may be of another log.
                 let (sent, log) = (reading.session.cursor(), lane.feed.log());
-                if sent.epoch == log.head().epoch {
-                    attachment.ack(log.at(acked.min(sent.offset)));
-                }
+                let acked = (sent.epoch == log.head().epoch).then(|| log.at(acked.min(sent.offset)));
+                drop(log);
+                acked.into_iter().for_each(|acked| lane.estate.ack(acked));
             }
+            let may_send = matches!(reading.session.on(Event::Flow { credit, paused: flow.paused }), Step::Idle);
             // Only a lane that was blocked waits for this; any other has its turn, or is woken by growth.
-            let unblocked = reading.session.flow(credit, flow.paused) && std::mem::take(&mut reading.blocked);
-            unblocked.then(|| reading.reader.reader().clone())
+            let held = may_send && std::mem::take(&mut reading.blocked);
+            let wanted = held || (may_send && reading.session.policy().watches_growth());
+            Some((wanted.then(|| reading.reader.reader().clone()), held))
         });
-        match reader {
-            None => Err(unknown(flow.session)),
-            Some(reader) => {
-                if let Some(reader) = reader {
-                    reader.rearm();
-                    reader.wake();
-                }
-                Ok(())
+        let Some(reader) = reader else { return Err(unknown(flow.session)) };
+        if let Some((Some(reader), held)) = reader {
+            if held {
+                reader.rearm();
             }
+            reader.wake();
         }
+        Ok(())
     }
 
     fn close_session(&self, close: &v1::CloseSession) -> Result<(), Failure> {

@@ -3,26 +3,31 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
 use crate::{
+    error::{Failure, Reason},
     hub::{Class, Feed, ReaderGuard},
-    proto::{self, v1::stream_data_response::Frame},
+    proto::{self, DeliveryHead, v1::stream_data_response::Frame},
     registry::SessionStatus,
-    session::{Attachment, Gap, GapReason, Numbering, Run, Session, Step},
+    session::{Attachment, Estate, Event, Gap, GapReason, Numbering, Run, Session, Step},
     telemetry::metrics::Metrics,
-    types::Timestamp,
+    types::{Producer, Timestamp},
 };
 
 /// Events from this size on are not copied next to others but handed on as they are.
 const SHARE_FROM: usize = 4096;
 
-/// A session on this connection. Nameless ones have no attachment, publish-only ones no reading.
+/// A session on this connection. Ephemeral ones have no attachment, publish-only ones no reading.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) feed: Arc<Feed>,
+    pub(super) producer: Producer,
     pub(super) numbering: Numbering,
     pub(super) may_publish: bool,
     pub(super) attachment: Option<Attachment>,
+    /// The attachment's; that of an ephemeral session is its lane's alone, and ends with it.
+    pub(super) estate: Arc<Estate>,
     pub(super) reading: Option<Reading>,
     /// Counts it as open.
     pub(super) _active: Active,
@@ -54,6 +59,10 @@ pub(super) struct Reading {
     pub(super) deficit: isize,
     /// It could send nothing although there was something: held until a Flow allows more.
     pub(super) blocked: bool,
+    /// Held until then.
+    pub(super) later: Option<Instant>,
+    /// Nothing was sent since the last heartbeat.
+    pub(super) quiet: bool,
 }
 
 /// Chunks of a response body being put together: small pieces are copied into one, large ones stand alone.
@@ -72,7 +81,8 @@ impl Batch {
 
     fn run(&mut self, alias: u32, run: Run<'_>) {
         self.open.reserve(run.encoded_len.min(SHARE_FROM) + 64);
-        proto::delivery_head(&mut self.open, alias, run.prev, run.encoded_len);
+        let head = DeliveryHead { session: alias, prev: run.prev, skipped: run.skipped, snapshot: run.snapshot };
+        head.put(&mut self.open, run.encoded_len);
         for record in run.records {
             if record.encoded.len() < SHARE_FROM {
                 self.open.extend_from_slice(&record.encoded);
@@ -97,58 +107,93 @@ impl Batch {
 pub(super) enum TurnEnd {
     /// Nothing more to send, or nothing allowed: growth or a Flow will wake the lane.
     Quiet,
+    /// Nothing before that moment.
+    Later(Instant),
     /// The deficit is used up.
     Spent,
     /// The session has ended.
-    Ended(Option<crate::error::Failure>),
+    Ended(Option<Failure>),
 }
 
 impl Reading {
+    pub(super) fn new(session: Session, reader: ReaderGuard) -> Self {
+        Self { session, reader, deficit: 0, blocked: false, later: None, quiet: false }
+    }
+
     /// Sends what the deficit allows. The bytes used, and why it stopped.
-    pub(super) fn turn(&mut self, alias: u32, batch: &mut Batch, metrics: &Metrics) -> (usize, TurnEnd) {
+    pub(super) fn turn(&mut self, alias: u32, batch: &mut Batch, now: Instant, metrics: &Metrics) -> (usize, TurnEnd) {
         let feed = self.reader.feed().clone();
         let mut used = 0;
         loop {
             let log = feed.log();
-            match self.session.next(&log, usize::try_from(self.deficit).unwrap_or(0)) {
+            let budget = usize::try_from(self.deficit).unwrap_or(0);
+            let end = match self.session.on(Event::Turn { log: &log, budget, now }) {
                 Step::Run(run) => {
                     used += run.encoded_len;
+                    self.quiet = false;
                     count(&run, metrics);
                     self.deficit -= isize::try_from(run.encoded_len).unwrap_or(isize::MAX);
                     batch.run(alias, run);
-                    if self.deficit <= 0 {
-                        return (used, TurnEnd::Spent);
+                    if self.deficit > 0 {
+                        continue;
                     }
+                    return (used, TurnEnd::Spent);
                 }
                 Step::Gap(gap) => {
                     metrics.gap(gap.reason.as_str());
+                    if gap.reason == GapReason::Slow {
+                        metrics.slow_session("DROP_OLDEST");
+                    }
                     batch.frame(Frame::Gap(gap_frame(alias, &gap)));
+                    continue;
                 }
                 Step::Idle => {
                     drop(log);
-                    self.reader.reader().rearm();
-                    let grown = feed.log().head() != self.session.cursor();
-                    if !(grown && self.reader.reader().hold()) {
-                        self.deficit = 0;
-                        return (used, TurnEnd::Quiet);
+                    if self.has_more() {
+                        continue;
                     }
+                    TurnEnd::Quiet
+                }
+                Step::Blocked if self.session.policy().watches_growth() => {
+                    drop(log);
+                    self.reader.reader().rearm();
+                    TurnEnd::Quiet
                 }
                 // Stays held: until a Flow allows more, growth would wake the connection for nothing.
                 Step::Blocked => {
                     self.blocked = true;
-                    self.deficit = 0;
-                    return (used, TurnEnd::Quiet);
+                    TurnEnd::Quiet
                 }
-                Step::End(failure) => return (used, TurnEnd::Ended(failure)),
-            }
+                Step::Later(at) => {
+                    self.later = Some(at);
+                    TurnEnd::Later(at)
+                }
+                Step::End(failure) => {
+                    if failure.as_ref().is_some_and(|failure| failure.reason == Reason::SlowSession) {
+                        metrics.slow_session("DISCONNECT");
+                    }
+                    TurnEnd::Ended(failure)
+                }
+            };
+            self.deficit = 0;
+            return (used, end);
         }
+    }
+
+    /// Has growth wake the lane from now on, and looks once more.
+    fn has_more(&self) -> bool {
+        self.reader.reader().rearm();
+        let grown = self.reader.feed().log().head() != self.session.cursor();
+        grown && self.reader.reader().hold()
     }
 }
 
 fn count(run: &Run<'_>, metrics: &Metrics) {
-    metrics.events_delivered.inc_by(run.records.len() as u64);
+    metrics.events_delivered.inc_by(run.count as u64);
     metrics.events_delivered_bytes.inc_by(run.payload_len);
-    if let Some(oldest) = run.records.clone().next() {
+    metrics.events_skipped.inc_by(run.skipped);
+    // What is in a snapshot was not published for this delivery.
+    if let Some(oldest) = run.records.clone().next().filter(|_| !run.snapshot) {
         let waited = Timestamp::now().0.saturating_sub(oldest.time.0);
         metrics.delivery_latency.observe(std::time::Duration::from_micros(waited));
     }
@@ -161,6 +206,7 @@ fn gap_frame(alias: u32, gap: &Gap) -> proto::v1::Gap {
         to: Some(gap.to.into()),
         reason: match gap.reason {
             GapReason::Retention => proto::v1::GapReason::Retention,
+            GapReason::Slow => proto::v1::GapReason::Slow,
             GapReason::Epoch => proto::v1::GapReason::Epoch,
             GapReason::Diverged => proto::v1::GapReason::Diverged,
         } as i32,

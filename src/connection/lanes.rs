@@ -4,24 +4,34 @@
 //! round, and what it does not use is its own until it falls quiet. So a flooded session costs its neighbours at most
 //! one quantum of waiting, whatever the sizes of their events.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+};
+
+use tokio::time::Instant;
 
 use super::lane::{Batch, Lane, TurnEnd};
 use crate::{
     error::Failure,
     hub::ReadySet,
     proto::v1::{self, stream_data_response::Frame},
+    session::Event,
     telemetry::metrics::Metrics,
 };
 
 /// Bytes a lane may send in one round.
 const QUANTUM: isize = 4096;
+/// Most marks on one heartbeat.
+const MAX_MARKS: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    // Ordered: what befalls all of them befalls them in an order that can be repeated.
+    // Ordered, so that what concerns all of them happens in the same order every time.
     by_alias: BTreeMap<u32, Lane>,
     turns: VecDeque<u32>,
+    /// Lanes that are to have a turn at a certain time. A lane is in it once; one that has ended since is stale.
+    later: BinaryHeap<Reverse<(Instant, u32)>>,
 }
 
 impl Lanes {
@@ -48,6 +58,7 @@ impl Lanes {
     /// Lets every lane go.
     pub(super) fn clear(&mut self) -> BTreeMap<u32, Lane> {
         self.turns.clear();
+        self.later.clear();
         std::mem::take(&mut self.by_alias)
     }
 
@@ -55,21 +66,49 @@ impl Lanes {
     pub(super) fn stop_at_heads(&mut self) {
         for (alias, lane) in &mut self.by_alias {
             if let Some(reading) = &mut lane.reading {
-                reading.session.stop_at_head(&lane.feed.log());
+                reading.session.on(Event::StopAtHead { log: &lane.feed.log() });
+                reading.later = None;
                 self.turns.push_back(*alias);
             }
         }
     }
 
-    /// Takes those who have become ready into the round. True if somebody has a turn.
+    /// Takes those who have become ready, or whose time has come, into the round. True if somebody has a turn.
     pub(super) fn gather(&mut self, ready: &ReadySet) -> bool {
         ready.take(&mut self.turns);
+        let now = (!self.later.is_empty()).then(Instant::now);
+        while let Some(Reverse((at, alias))) = self.later.peek().copied()
+            && now.is_some_and(|now| at <= now)
+        {
+            self.later.pop();
+            let reading = self.by_alias.get_mut(&alias).and_then(|lane| lane.reading.as_mut());
+            if let Some(reading) = reading.filter(|reading| reading.later == Some(at)) {
+                reading.later = None;
+                self.turns.push_back(alias);
+            }
+        }
         !self.turns.is_empty()
+    }
+
+    /// When the next lane's time comes, if one waits for that.
+    pub(super) fn next_time(&self) -> Option<Instant> {
+        self.later.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Safe positions of the sessions that have sent nothing since this was asked last.
+    pub(super) fn marks(&mut self) -> Vec<v1::Mark> {
+        let readings = self.by_alias.iter_mut().filter_map(|(alias, lane)| Some((alias, lane.reading.as_mut()?)));
+        let quiet = readings.filter_map(|(alias, reading)| {
+            let was_quiet = std::mem::replace(&mut reading.quiet, true);
+            let cursor = was_quiet.then(|| reading.session.mark(&reading.reader.feed().log()))??;
+            Some(v1::Mark { session: *alias, offset: cursor.offset, time_us: cursor.time.0 })
+        });
+        quiet.take(MAX_MARKS).collect()
     }
 
     /// Gives turns until about `budget` bytes are in the batch or everybody is quiet. The bytes used.
     pub(super) fn fill(&mut self, batch: &mut Batch, budget: usize, metrics: &Metrics) -> usize {
-        let mut used = 0;
+        let (mut used, now) = (0, Instant::now());
         while used < budget
             && let Some(alias) = self.turns.pop_front()
         {
@@ -80,10 +119,11 @@ impl Lanes {
                 self.turns.push_back(alias);
                 continue;
             }
-            let (bytes, end) = reading.turn(alias, batch, metrics);
+            let (bytes, end) = reading.turn(alias, batch, now, metrics);
             used += bytes;
             match end {
                 TurnEnd::Quiet => {}
+                TurnEnd::Later(at) => self.later.push(Reverse((at, alias))),
                 TurnEnd::Spent => self.turns.push_back(alias),
                 TurnEnd::Ended(failure) => {
                     self.by_alias.remove(&alias);

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
+    alarm::Alarm,
     lane::{Batch, Lane},
     lanes::{Lanes, closed},
     pacing::Pacing,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     error::{Failure, Reason},
     hub::ReadySet,
-    proto::{self, v1::stream_data_response::Frame},
+    proto::{self, v1, v1::stream_data_response::Frame},
     registry::{Entry, SessionStatus},
 };
 
@@ -54,6 +55,7 @@ struct State {
     chunks: VecDeque<Bytes>,
     lanes: Lanes,
     pacing: Option<Pacing>,
+    alarm: Alarm,
     end: End,
 }
 
@@ -85,6 +87,7 @@ impl Outbox {
             chunks: VecDeque::new(),
             lanes: Lanes::default(),
             pacing: Pacing::new(shared.config.max_send_rate.as_u64()),
+            alarm: Alarm::default(),
             end: End::Open,
         };
         Arc::new(Self {
@@ -109,12 +112,14 @@ impl Outbox {
         self.ready.wake();
     }
 
-    /// Queues a control frame unless the queue is full.
-    pub(super) fn try_send(&self, frame: Frame) -> bool {
+    /// Queues a heartbeat, with the marks that are due, unless the queue is full.
+    pub(super) fn heartbeat(&self, reply_requested: bool) -> bool {
         let mut state = self.state.lock();
         let has_room = state.control_frames < self.shared.config.queue_size;
         if has_room {
-            state.queue(frame);
+            // Under one lock, so that nothing of a session comes between its mark and the frame that carries it.
+            let heartbeat = v1::Heartbeat { nonce: fastrand::u64(..), reply_requested, marks: state.lanes.marks() };
+            state.queue(Frame::Heartbeat(heartbeat));
             self.ready.wake();
         }
         has_room
@@ -270,20 +275,24 @@ impl Outbox {
             state.control_frames = 0;
             self.room.notify_waiters();
         }
-        let mut paced = false;
-        if !matches!(state.end, End::Closing(_) | End::Ended) && state.lanes.gather(&self.ready) {
-            match state.pacing.as_mut().map_or(Poll::Ready(usize::MAX), |pacing| pacing.poll_allowance(cx)) {
-                Poll::Ready(allowance) => self.deliver(state, &mut batch, allowance),
-                Poll::Pending => paced = true,
+        loop {
+            let mut paced = false;
+            if !matches!(state.end, End::Closing(_) | End::Ended) && state.lanes.gather(&self.ready) {
+                match state.pacing.as_mut().map_or(Poll::Ready(usize::MAX), |pacing| pacing.poll_allowance(cx)) {
+                    Poll::Ready(allowance) => self.deliver(state, &mut batch, allowance),
+                    Poll::Pending => paced = true,
+                }
+            }
+            batch.close();
+            if !batch.chunks.is_empty() || !(paced || matches!(state.end, End::Open)) {
+                state.chunks = std::mem::take(&mut batch.chunks);
+                return Poll::Ready(batch.frames);
+            }
+            if state.alarm.poll(state.lanes.next_time(), cx).is_pending() {
+                self.entry.vitals().sent_all();
+                return Poll::Pending;
             }
         }
-        batch.close();
-        state.chunks = batch.chunks;
-        if state.chunks.is_empty() && (paced || matches!(state.end, End::Open)) {
-            self.entry.vitals().sent_all();
-            return Poll::Pending;
-        }
-        Poll::Ready(batch.frames)
     }
 
     fn deliver(&self, state: &mut State, batch: &mut Batch, allowance: usize) {

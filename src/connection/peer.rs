@@ -25,8 +25,7 @@ impl StreamPeer {
 
 impl Peer for StreamPeer {
     fn heartbeat(&self, reply_requested: bool) -> bool {
-        let heartbeat = v1::Heartbeat { nonce: fastrand::u64(..), reply_requested, marks: Vec::new() };
-        self.outbox.try_send(Frame::Heartbeat(heartbeat))
+        self.outbox.heartbeat(reply_requested)
     }
 
     /// The frame alone would not move a client: one that reconnects reuses its transport, so that must go as well. And

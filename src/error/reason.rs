@@ -117,6 +117,10 @@ reasons! {
     TopicLimit = "TOPIC_LIMIT", ResourceExhausted, Retry, Nobody;
     /// A newer connection of the client opened the session.
     TakenOver = "TAKEN_OVER", Aborted, Fatal, Nobody;
+    /// The session did not keep up, and its delivery policy says that it ends then.
+    SlowSession = "SLOW_SESSION", ResourceExhausted, Retry, Peer;
+    /// Nothing is kept of the session any more: it was away for too long.
+    SessionExpired = "SESSION_EXPIRED", NotFound, NewSession, Nobody;
     /// A strict session's position is no longer in the history.
     CursorTrimmed = "CURSOR_TRIMMED", OutOfRange, None, Nobody;
     /// A strict session's position belongs to another log.
@@ -127,8 +131,12 @@ reasons! {
     WrongSeq = "WRONG_SEQ", FailedPrecondition, None, Client;
     /// The seq is older than what is remembered of the session: where it was stored, if it was, is not known.
     ForgottenSeq = "FORGOTTEN_SEQ", OutOfRange, None, Client;
-    /// A Publish on a session that was opened to read only.
+    /// A Publish on a session that was opened to read only, or to a topic that only the server writes.
     ReadOnly = "READ_ONLY", FailedPrecondition, None, Client;
+    /// A reader that the topic waits for has not acknowledged enough.
+    Backpressure = "BACKPRESSURE", ResourceExhausted, Retry, Nobody;
+    /// The topic holds as many keys, or as many bytes of their values, as it may.
+    KeyLimit = "KEY_LIMIT", ResourceExhausted, None, Client;
     /// The payload is over the limit.
     TooLarge = "TOO_LARGE", ResourceExhausted, None, Client;
     /// A field has a value it may not have.

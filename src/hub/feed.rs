@@ -7,12 +7,12 @@ use std::sync::{
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::{Class, Feeds, ReadySet};
+use super::{Class, Delivery, Feeds, ReadySet, Rule};
 use crate::{
     broker::{Line, Listener},
     error::Failure,
     log::Log,
-    types::{NewEvent, Published, Topic},
+    types::{NewEvent, Producer, Published, Topic},
 };
 
 /// A topic that somebody on this replica has joined.
@@ -20,6 +20,8 @@ use crate::{
 pub struct Feed {
     topic: Topic,
     class: Class,
+    delivery: Delivery,
+    awaits_readers: bool,
     line: Line,
     readers: RwLock<Vec<Arc<Reader>>>,
     /// Where to sign off; a private feed is nowhere signed on.
@@ -27,10 +29,13 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(topic: Topic, class: Class, line: Line, feeds: Option<Feeds>) -> Arc<Self> {
+    pub(super) fn new(topic: Topic, rule: &Rule, line: Line, feeds: Option<Feeds>) -> Arc<Self> {
+        // More than the history holds cannot wait.
+        let queue_size = rule.delivery.queue_size.min(rule.history.max_events);
+        let (class, delivery) = (rule.class, Delivery { queue_size, ..rule.delivery.clone() });
         Arc::new_cyclic(|feed: &Weak<Self>| {
             line.listen(feed.clone());
-            Self { topic, class, line, readers: RwLock::default(), feeds }
+            Self { topic, class, delivery, awaits_readers: rule.max_lag > 0, line, readers: RwLock::default(), feeds }
         })
     }
 
@@ -51,7 +56,26 @@ impl Feed {
 
     /// Forgets what its only reader has: for echo topics, whose log is one session's own.
     pub fn discard_through(&self, offset: u64) {
-        self.line.log().write().discard_through(offset);
+        self.with_log(|log| log.discard_through(offset));
+    }
+
+    /// Removes the keys that were to die with a session and are still its own.
+    pub(super) fn remove_owned(&self, owner: &Producer) {
+        self.line.remove_owned(owner);
+    }
+
+    pub(super) fn with_log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
+        work(&mut self.line.log().write())
+    }
+
+    /// True if publishers can be made to wait for readers.
+    pub fn awaits_readers(&self) -> bool {
+        self.awaits_readers
+    }
+
+    /// What may be done with deliveries of this topic.
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
     }
 
     /// Its log, locked for reading. Hold it briefly, never across an await.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::{Delivery, PolicyName};
 use crate::{
     log::Limits,
     types::{Topic, TopicPattern},
@@ -22,28 +23,33 @@ pub struct Config {
     /// How long a publish is recognised as a repeat of one before.
     #[serde(with = "humantime_serde")]
     pub dedupe_window: Duration,
+    /// Most members of one topic's presence.
+    pub max_members: usize,
     /// The first rule whose pattern covers a name decides; a name none covers is refused.
     pub rules: Vec<Rule>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        let rule = |pattern: &str, class, history| {
-            TopicPattern::parse(pattern).ok().map(|pattern| Rule { pattern, class, history })
-        };
-        // What an echo topic keeps is what its session has not taken yet.
+        // What echo and signal topics keep is what their sessions have not taken yet.
         let unread = History { max_events: 512, max_bytes: ByteSize::mib(8), max_age: Duration::from_secs(60) };
+        let rules = [
+            ("echo", Class::Echo, unread.clone()),
+            ("echo.>", Class::Echo, unread.clone()),
+            ("signal", Class::Signal, unread.clone()),
+            ("signal.>", Class::Signal, unread),
+            ("state", Class::State, History::default()),
+            ("state.>", Class::State, History::default()),
+            (">", Class::Log, History::default()),
+        ];
+        let rule = |(pattern, class, history)| {
+            TopicPattern::parse(pattern).ok().map(|pattern| Rule { class, history, ..Rule::new(pattern) })
+        };
         Self {
             max_topics: 100_000,
             dedupe_window: Duration::from_secs(180),
-            rules: [
-                rule("echo", Class::Echo, unread.clone()),
-                rule("echo.>", Class::Echo, unread),
-                rule(">", Class::Log, History::default()),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
+            max_members: 10_000,
+            rules: rules.into_iter().filter_map(rule).collect(),
         }
     }
 }
@@ -63,11 +69,12 @@ impl Config {
         if self.dedupe_window.is_zero() {
             problems.push(("dedupe_window".into(), "must be longer than zero, or no publish can be retried".into()));
         }
+        if self.max_members == 0 {
+            problems.push(("max_members".into(), "must be at least 1".into()));
+        }
         for (index, rule) in self.rules.iter().enumerate() {
-            if rule.history.max_events == 0 || rule.history.max_bytes.as_u64() == 0 {
-                let message = "must keep at least one event and one byte, or nothing can be delivered";
-                problems.push((format!("rules[{index}].history"), message.into()));
-            }
+            let named = |(key, sentence): (String, String)| (format!("rules[{index}].{key}"), sentence);
+            problems.extend(rule.problems().into_iter().map(named));
         }
         problems
     }
@@ -85,17 +92,57 @@ pub struct Rule {
     /// How much they keep.
     #[serde(default)]
     pub history: History,
+    /// What happens to deliveries that a session does not take.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Class `state`: most keys.
+    #[serde(default = "default_max_keys")]
+    pub max_keys: usize,
+    /// Class `log`: most events that a publish may be ahead of a required reader; 0: sessions cannot be required.
+    #[serde(default)]
+    pub max_lag: u64,
+}
+
+fn default_max_keys() -> usize {
+    10_000
 }
 
 impl Rule {
+    /// What names of this pattern are if nothing else is said.
+    pub fn new(pattern: TopicPattern) -> Self {
+        let (class, history, delivery) = (Class::default(), History::default(), Delivery::default());
+        Self { pattern, class, history, delivery, max_keys: default_max_keys(), max_lag: 0 }
+    }
+
     pub(super) fn limits(&self, dedupe_window: Duration) -> Limits {
         Limits {
             max_events: self.history.max_events,
             max_bytes: self.history.max_bytes.as_u64(),
             max_age: self.history.max_age,
             dedupe_window,
-            dedupe_depth: DEDUPE_DEPTH,
+            dedupe_depth: if self.class == Class::Signal { 0 } else { DEDUPE_DEPTH },
+            max_keys: if self.class == Class::State { self.max_keys } else { 0 },
+            max_lag: self.max_lag,
         }
+    }
+
+    fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut check = |wrong: bool, key: &str, sentence: &str| {
+            if wrong {
+                problems.push((key.to_owned(), sentence.to_owned()));
+            }
+        };
+        let History { max_events, max_bytes, .. } = self.history;
+        let nothing = max_events == 0 || max_bytes.as_u64() == 0;
+        check(nothing, "history", "must keep at least one event and one byte, or nothing can be delivered");
+        check(self.class == Class::State && self.max_keys == 0, "max_keys", "must be at least 1");
+        check(self.class != Class::Log && self.max_lag > 0, "max_lag", "is possible in class \"log\" only");
+        let sentence = "must be at most history.max_events: what a reader is waited for must be kept for it";
+        check(self.max_lag > max_events, "max_lag", sentence);
+        let delivery = self.delivery.problems(self.class);
+        problems.extend(delivery.into_iter().map(|(key, sentence)| (format!("delivery.{key}"), sentence)));
+        problems
     }
 }
 
@@ -106,8 +153,34 @@ pub enum Class {
     /// Ordered, with history, resumable.
     #[default]
     Log,
+    /// The latest event of each key.
+    State,
+    /// Heard by those who are there.
+    Signal,
     /// Answers the publishing session alone.
     Echo,
+}
+
+impl Class {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::State => "state",
+            Self::Signal => "signal",
+            Self::Echo => "echo",
+        }
+    }
+
+    /// What its sessions can do about deliveries that are not taken.
+    pub(super) fn policies(self) -> &'static [PolicyName] {
+        match self {
+            Self::Log => &[PolicyName::Lag, PolicyName::DropOldest, PolicyName::Disconnect],
+            Self::State => &[PolicyName::Lag, PolicyName::DropOldest, PolicyName::Conflate, PolicyName::Disconnect],
+            Self::Signal => &[PolicyName::DropOldest, PolicyName::Disconnect],
+            Self::Echo => &[PolicyName::Lag],
+        }
+    }
 }
 
 /// How much history a topic keeps; whatever is reached first.

@@ -15,6 +15,8 @@ use crate::{
 
 /// Most dedupe ids remembered for one topic; the oldest goes first.
 const MAX_IDS: usize = 100_000;
+/// Most sessions whose numberings are remembered for one topic; those that have published least recently go first.
+const MAX_PRODUCERS: usize = 10_000;
 
 type Place = (u64, Timestamp);
 
@@ -60,6 +62,9 @@ impl Dedupes {
     }
 
     pub(super) fn judge(&self, dedupe: &Dedupe) -> Result<Verdict, Failure> {
+        if self.depth == 0 {
+            return Ok(Verdict::New);
+        }
         if let Some(seq) = &dedupe.seq
             && let Some(place) = self.judge_seq(seq)?
         {
@@ -100,6 +105,9 @@ impl Dedupes {
 
     /// Remembers a publish that was judged new, or whose id was known: its number then leads to the same place.
     pub(super) fn remember(&mut self, dedupe: &Dedupe, place: Place) {
+        if self.depth == 0 {
+            return;
+        }
         if let Some(id) = &dedupe.id
             && !self.ids.contains_key(id)
         {
@@ -112,6 +120,9 @@ impl Dedupes {
             self.id_order.push_back((place.1, id.clone()));
         }
         if let Some(seq) = &dedupe.seq {
+            if self.producers.len() >= MAX_PRODUCERS && !self.producers.contains_key(&seq.producer) {
+                self.evict_producers();
+            }
             let numbering = self.producers.entry(seq.producer.clone()).or_default();
             if seq.number > numbering.last {
                 if numbering.places.len() == self.depth {
@@ -134,6 +145,15 @@ impl Dedupes {
                 Timestamp(now.0.saturating_add(u64::try_from(self.window.as_micros() / 4).unwrap_or(u64::MAX)));
             self.producers.retain(|_, numbering| numbering.places.back().is_some_and(|(_, time)| *time >= horizon));
         }
+    }
+
+    /// Makes room for a tenth more, so that looking for the oldest is rare.
+    fn evict_producers(&mut self) {
+        let newest = |numbering: &Numbering| numbering.places.back().map_or(Timestamp(0), |(_, time)| *time);
+        let mut times: Vec<_> = self.producers.values().map(newest).collect();
+        let (_, horizon, _) = times.select_nth_unstable(MAX_PRODUCERS / 10);
+        let horizon = *horizon;
+        self.producers.retain(|_, numbering| newest(numbering) > horizon);
     }
 
     pub(super) fn last_seq(&self, producer: &Producer) -> u64 {

@@ -7,6 +7,8 @@ const LIMITS: Limits = Limits {
     max_age: Duration::from_secs(60),
     dedupe_window: Duration::from_secs(180),
     dedupe_depth: 4,
+    max_keys: 0,
+    max_lag: 0,
 };
 
 const SECOND: u64 = 1_000_000;
@@ -188,4 +190,115 @@ fn absurd_positions_are_positions_too() {
     let mut log = Log::new(LIMITS);
     log.append(event(seq(u64::MAX, false)), at(1)).unwrap();
     assert!(log.append(event(seq(u64::MAX, false)), at(1)).unwrap().duplicate);
+}
+
+const KEYED: Limits = Limits { max_keys: 3, ..LIMITS };
+
+fn producer(session: &str) -> Producer {
+    Producer::new(ClientId::parse("c").unwrap(), SessionId::parse(session).unwrap())
+}
+
+fn put(log: &mut Log, key: &str, scope: Option<Producer>) -> Result<Published, Failure> {
+    log.append(NewEvent { key: key.to_owned().into(), scope, ..event(Dedupe::default()) }, at(1))
+}
+
+fn put_again(log: &mut Log, key: &str) {
+    for _ in 0..20 {
+        put(log, key, None).unwrap();
+    }
+}
+
+fn remove(log: &mut Log, key: &str) {
+    let operation = Operation::Delete;
+    log.append(NewEvent { key: key.to_owned().into(), operation, ..NewEvent::default() }, at(1)).unwrap();
+}
+
+fn names(log: &Log) -> Vec<String> {
+    let rows = log.keys().unwrap().list(b"", usize::MAX);
+    rows.into_iter().map(|(key, ..)| String::from_utf8(key.to_vec()).unwrap()).collect()
+}
+
+#[test]
+fn the_latest_of_a_key_outlives_the_history_until_it_is_removed() {
+    let mut log = Log::new(KEYED);
+    put(&mut log, "old", None).unwrap();
+    put_again(&mut log, "new");
+    assert_eq!((log.floor().offset, names(&log)), (11, vec!["new".into(), "old".into()]));
+    remove(&mut log, "old");
+    assert_eq!(names(&log), ["new"]);
+    assert!(log.keys().unwrap().reach(0), "the removal is still in the history");
+    put_again(&mut log, "new");
+    assert!(!log.keys().unwrap().reach(21) && log.keys().unwrap().reach(22));
+}
+
+#[test]
+fn a_keyed_topic_holds_so_many_keys_and_bytes_and_takes_no_event_without_a_key() {
+    let mut log = Log::new(KEYED);
+    assert_eq!(put(&mut log, "", None).unwrap_err().reason, Reason::InvalidField);
+    for key in ["a", "b", "c"] {
+        put(&mut log, key, None).unwrap();
+    }
+    assert_eq!(put(&mut log, "d", None).unwrap_err().reason, Reason::KeyLimit);
+    put(&mut log, "a", None).unwrap();
+    remove(&mut log, "b");
+    remove(&mut log, "never there");
+    put(&mut log, "d", None).unwrap();
+
+    let mut log = Log::new(Limits { max_bytes: 200, ..KEYED });
+    put(&mut log, "a", None).unwrap();
+    put_again(&mut log, "a");
+    let large = NewEvent { key: "b".into(), payload: vec![0; 150].into(), ..NewEvent::default() };
+    assert_eq!(log.append(large, at(1)).unwrap_err().reason, Reason::KeyLimit);
+}
+
+#[test]
+fn a_key_dies_with_its_session_unless_somebody_has_set_it_since() {
+    let mut log = Log::new(KEYED);
+    let (one, two) = (producer("one"), producer("two"));
+    put(&mut log, "mine", Some(one.clone())).unwrap();
+    put(&mut log, "theirs", Some(one.clone())).unwrap();
+    put(&mut log, "nobody's", Some(one.clone())).unwrap();
+    put(&mut log, "theirs", Some(two.clone())).unwrap();
+    put(&mut log, "nobody's", None).unwrap();
+    assert!(log.remove_owned(&one, at(2)));
+    assert_eq!(names(&log), ["nobody's", "theirs"]);
+    assert!(!log.remove_owned(&one, at(2)));
+    assert!(log.remove_owned(&two, at(2)));
+    assert_eq!((names(&log).len(), log.head().offset), (1, 7));
+}
+
+#[test]
+fn a_publish_waits_for_a_reader_that_is_behind() {
+    let mut log = Log::new(Limits { max_lag: 3, ..LIMITS });
+    let store = |log: &mut Log| log.append(event(Dedupe::default()), at(1));
+    let (slow, quick) = (log.hold(0).unwrap(), log.hold(0).unwrap());
+    assert!((0..3).all(|_| store(&mut log).is_ok()));
+    log.advance_hold(quick, 3);
+    assert_eq!(store(&mut log).unwrap_err().reason, Reason::Backpressure);
+    log.advance_hold(slow, 1);
+    store(&mut log).unwrap();
+    assert_eq!(store(&mut log).unwrap_err().reason, Reason::Backpressure);
+    log.release_hold(slow);
+    assert!((0..2).all(|_| store(&mut log).is_ok()));
+    assert_eq!(store(&mut log).unwrap_err().reason, Reason::Backpressure, "the other one is waited for still");
+}
+
+#[test]
+fn nothing_is_trimmed_that_a_reader_is_waited_for_needs_however_large_it_is() {
+    let mut log = Log::new(Limits { max_lag: 100, max_bytes: 500, max_events: 100, ..LIMITS });
+    let large = || NewEvent { payload: vec![0; 200].into(), ..NewEvent::default() };
+    let hold = log.hold(0).unwrap();
+    assert!((0..2).all(|_| log.append(large(), at(1)).is_ok()));
+    assert_eq!(log.append(large(), at(1)).unwrap_err().reason, Reason::Backpressure);
+    log.advance_hold(hold, 1);
+    log.append(large(), at(1)).unwrap();
+    assert_eq!(log.floor().offset, 1);
+}
+
+#[test]
+fn a_topic_that_remembers_no_publishes_stores_a_repeat_twice() {
+    let mut log = Log::new(Limits { dedupe_depth: 0, ..LIMITS });
+    let dedupe = Dedupe { id: Some("x".into()), seq: Some(Seq { producer: producer("s"), number: 1, through: 0 }) };
+    let offsets = [(); 2].map(|()| log.append(event(dedupe.clone()), at(1)).unwrap().cursor.offset);
+    assert_eq!(offsets, [1, 2]);
 }

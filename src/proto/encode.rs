@@ -1,6 +1,6 @@
 //! Encoding that shares: an event is encoded once, when it is stored, in the form every delivery embeds it.
 //!
-//! A `Delivery` on the wire is a gRPC prefix, a few bytes that differ by receiver ([`delivery_head`]), then the events
+//! A `Delivery` on the wire is a gRPC prefix, a few bytes that differ by receiver ([`DeliveryHead`]), then the events
 //! exactly as [`encode_event`] made them. Protobuf allows that because an embedded message is its bytes.
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -17,6 +17,8 @@ const RESPONSE_DELIVERY: u32 = 3;
 /// Field numbers of `Delivery`.
 const DELIVERY_SESSION: u32 = 1;
 const DELIVERY_PREV: u32 = 2;
+const DELIVERY_SKIPPED: u32 = 3;
+const DELIVERY_SNAPSHOT: u32 = 4;
 const DELIVERY_EVENTS: u32 = 5;
 
 /// Field numbers of `Event`.
@@ -35,19 +37,9 @@ const PREFIX_LEN: usize = 5;
 /// Encodes a stored event as one element of `Delivery.events`, tag and length included. By hand, field by field: the
 /// generated message would have to own what is only borrowed here.
 pub fn encode_event(event: &NewEvent, offset: u64, time: Timestamp) -> Bytes {
-    let operation = match event.operation {
-        Operation::Put => v1::Operation::Put,
-        Operation::Delete => v1::Operation::Delete,
-    };
+    let operation = operation(event);
     let publisher = event.publisher.as_ref().map_or("", ClientId::as_str).as_bytes();
-    let len = number_len(EVENT_OFFSET, offset)
-        + number_len(EVENT_TIME, time.0)
-        + text_len(EVENT_KEY, &event.key)
-        + number_len(EVENT_OPERATION, operation as u64)
-        + text_len(EVENT_PAYLOAD, &event.payload)
-        + text_len(EVENT_PUBLISHER, publisher)
-        + hash_map::encoded_len(string::encoded_len, string::encoded_len, EVENT_HEADERS, &event.headers)
-        + text_len(EVENT_TRACEPARENT, event.traceparent.as_bytes());
+    let len = content_len(event) + number_len(EVENT_OFFSET, offset) + number_len(EVENT_TIME, time.0);
 
     let mut out = BytesMut::with_capacity(key_len(DELIVERY_EVENTS) + encoded_len_varint(len as u64) + len);
     encode_key(DELIVERY_EVENTS, WireType::LengthDelimited, &mut out);
@@ -62,6 +54,30 @@ pub fn encode_event(event: &NewEvent, offset: u64, time: Timestamp) -> Bytes {
     hash_map::encode(key, string::encoded_len, value, string::encoded_len, EVENT_HEADERS, &event.headers, &mut out);
     put_text(&mut out, EVENT_TRACEPARENT, event.traceparent.as_bytes());
     out.freeze()
+}
+
+/// About what [`encode_event`] will make of an event: no less.
+pub fn encoded_event_len(event: &NewEvent) -> usize {
+    const PLACE: usize = 40;
+    content_len(event) + PLACE
+}
+
+/// Length of what does not depend on the event's place.
+fn content_len(event: &NewEvent) -> usize {
+    let publisher = event.publisher.as_ref().map_or("", ClientId::as_str).as_bytes();
+    text_len(EVENT_KEY, &event.key)
+        + number_len(EVENT_OPERATION, operation(event) as u64)
+        + text_len(EVENT_PAYLOAD, &event.payload)
+        + text_len(EVENT_PUBLISHER, publisher)
+        + hash_map::encoded_len(string::encoded_len, string::encoded_len, EVENT_HEADERS, &event.headers)
+        + text_len(EVENT_TRACEPARENT, event.traceparent.as_bytes())
+}
+
+fn operation(event: &NewEvent) -> v1::Operation {
+    match event.operation {
+        Operation::Put => v1::Operation::Put,
+        Operation::Delete => v1::Operation::Delete,
+    }
 }
 
 fn number_len(field: u32, number: u64) -> usize {
@@ -86,19 +102,41 @@ fn put_text(out: &mut BytesMut, field: u32, text: &[u8]) {
     }
 }
 
-/// Writes all of a framed `Delivery` that comes before its events, whose encoded length is `events_len`.
-pub fn delivery_head(out: &mut BytesMut, session: u32, prev: u64, events_len: usize) {
-    let mut delivery_len = number_len(DELIVERY_SESSION, session.into()) + events_len;
-    if prev != 0 {
-        delivery_len += number_len(DELIVERY_PREV, prev);
+/// What a framed `Delivery` says before its events.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeliveryHead {
+    /// The session's alias.
+    pub session: u32,
+    /// The offset before the first event.
+    pub prev: u64,
+    /// Events left out by a conflating policy.
+    pub skipped: u64,
+    /// Part of a snapshot.
+    pub snapshot: bool,
+}
+
+impl DeliveryHead {
+    /// The fields that are not their default, which proto3 does not write.
+    fn fields(&self) -> impl Iterator<Item = (u32, u64)> {
+        let fields = [
+            (DELIVERY_SESSION, u64::from(self.session)),
+            (DELIVERY_PREV, self.prev),
+            (DELIVERY_SKIPPED, self.skipped),
+            (DELIVERY_SNAPSHOT, u64::from(self.snapshot)),
+        ];
+        fields.into_iter().filter(|(_, number)| *number != 0)
     }
-    let message_len = key_len(RESPONSE_DELIVERY) + encoded_len_varint(delivery_len as u64) + delivery_len;
-    put_prefix(out, message_len);
-    encode_key(RESPONSE_DELIVERY, WireType::LengthDelimited, out);
-    encode_varint(delivery_len as u64, out);
-    put_number(out, DELIVERY_SESSION, session.into());
-    if prev != 0 {
-        put_number(out, DELIVERY_PREV, prev);
+
+    /// Writes all of a framed `Delivery` that comes before its events, whose encoded length is `events_len`.
+    pub fn put(&self, out: &mut BytesMut, events_len: usize) {
+        let delivery_len = self.fields().map(|(field, number)| number_len(field, number)).sum::<usize>() + events_len;
+        let message_len = key_len(RESPONSE_DELIVERY) + encoded_len_varint(delivery_len as u64) + delivery_len;
+        put_prefix(out, message_len);
+        encode_key(RESPONSE_DELIVERY, WireType::LengthDelimited, out);
+        encode_varint(delivery_len as u64, out);
+        for (field, number) in self.fields() {
+            put_number(out, field, number);
+        }
     }
 }
 
@@ -150,16 +188,21 @@ mod tests {
 
     #[test]
     fn a_shared_delivery_is_the_message_prost_would_have_written() {
-        for (prev, payloads) in
-            [(0, &[b"".as_slice(), b"x"][..]), (300, &[&[7; 1000][..]]), (1 << 40, &[b"a", b"b", b"c"])]
-        {
+        let cases: [(u64, u64, bool, &[&[u8]]); 4] = [
+            (0, 0, false, &[b"", b"x"]),
+            (300, 7, false, &[&[7; 1000]]),
+            (1 << 40, 1 << 20, true, &[b"a", b"b", b"c"]),
+            (5, 0, true, &[]),
+        ];
+        for (prev, skipped, snapshot, payloads) in cases {
             let events: Vec<_> = payloads
                 .iter()
                 .zip(prev + 1..)
                 .map(|(p, offset)| encode_event(&event(p), offset, Timestamp(9)))
                 .collect();
             let mut out = BytesMut::new();
-            delivery_head(&mut out, 7, prev, events.iter().map(Bytes::len).sum());
+            let head = DeliveryHead { session: 7, prev, skipped, snapshot };
+            head.put(&mut out, events.iter().map(Bytes::len).sum());
             events.iter().for_each(|event| out.extend_from_slice(event));
 
             let message = v1::StreamDataResponse::decode(&out[PREFIX_LEN..]).unwrap();
@@ -168,6 +211,7 @@ mod tests {
             assert_eq!(out, expected);
             let Some(Frame::Delivery(delivery)) = message.frame else { panic!("not a delivery") };
             assert_eq!((delivery.session, delivery.prev, delivery.events.len()), (7, prev, payloads.len()));
+            assert_eq!((delivery.skipped, delivery.snapshot), (skipped, snapshot));
             assert!(delivery.events.iter().zip(payloads).all(|(event, payload)| event.payload == *payload));
         }
     }

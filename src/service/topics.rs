@@ -1,5 +1,7 @@
 //! `TopicService`: topics for back ends, one call at a time.
 
+mod presence;
+
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -7,9 +9,10 @@ use tonic::{Request, Response, Status};
 
 use super::page;
 use crate::{
+    connection::class_frame,
     error::{Failure, Reason},
     hub::{Class, Hub},
-    log::{Log, Position},
+    log::{Log, Position, Record},
     proto::v1::{self, topic_service_server::TopicService},
     telemetry::metrics::Metrics,
     types::{Cursor, Invalid, Published, Topic},
@@ -38,6 +41,9 @@ impl Topics {
         let published = if size > self.max_payload {
             let message = format!("the payload is {size} bytes, the limit {}", self.max_payload);
             Err(Failure::new(Reason::TooLarge, message).with("limit", self.max_payload))
+        } else if event.session_scoped {
+            let failure = Failure::new(Reason::InvalidField, "only a session can have keys that die with it");
+            Err(failure.with("field", "event.session_scoped"))
         } else {
             event.into_event(None).check().map_err(Failure::from).and_then(|event| self.hub.publish(topic, event))
         };
@@ -79,14 +85,18 @@ impl Topics {
             if bytes > MAX_HISTORY_BYTES && !events.is_empty() {
                 break;
             }
-            // A record is an element of `Delivery.events`, so a delivery of that one element reads it back.
-            let delivery = v1::Delivery::decode(record.encoded.clone());
-            let broken = |_| Failure::new(Reason::Internal, "a stored event could not be read");
-            events.extend(delivery.map_err(broken)?.events);
+            events.push(stored(record)?);
             next = Cursor { offset: record.offset, time: record.time, ..from };
         }
         Ok(v1::ReadHistoryResponse { events, next: Some(next.into()), head: Some(log.head().into()), gap })
     }
+}
+
+/// The event that a record holds: the record is an element of `Delivery.events`, so a delivery reads it back.
+fn stored(record: &Record) -> Result<v1::Event, Failure> {
+    let broken = || Failure::new(Reason::Internal, "a stored event could not be read");
+    let delivery = v1::Delivery::decode(record.encoded.clone()).ok();
+    delivery.and_then(|mut delivery| delivery.events.pop()).ok_or_else(broken)
 }
 
 /// Where to read from, and whether something before that is gone.
@@ -106,10 +116,7 @@ fn topic_row((topic, line, class, readers): (Topic, crate::broker::Line, Class, 
     let (event_count, byte_count) = log.size();
     v1::Topic {
         name: topic.to_string(),
-        class: match class {
-            Class::Log => v1::TopicClass::Log,
-            Class::Echo => v1::TopicClass::Echo,
-        } as i32,
+        class: class_frame(class) as i32,
         head: Some(log.head().into()),
         first_offset: log.after(0).next().map_or(0, |record| record.offset),
         event_count,
@@ -154,8 +161,8 @@ impl TopicService for Topics {
 
     async fn get_presence(
         &self,
-        _request: Request<v1::GetPresenceRequest>,
+        request: Request<v1::GetPresenceRequest>,
     ) -> Result<Response<v1::GetPresenceResponse>, Status> {
-        Err(Failure::new(Reason::Unsupported, "presence is not offered yet").into())
+        Ok(Response::new(presence::members(&self.hub, request.get_ref())?))
     }
 }

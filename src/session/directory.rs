@@ -2,14 +2,24 @@
 //!
 //! The newest attach wins: a client that opens a session again is right, because the usual reason is a connection that
 //! is dead without knowing it. Whoever held the session before is told.
+//!
+//! Bounded: by `max_per_client` for one client, by `max_kept` for all sessions that nobody holds, by `ttl` for each.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::types::{Cursor, Producer};
+use super::Estate;
+use crate::{
+    error::{Failure, Reason},
+    types::{ClientId, Cursor, Producer, Topic},
+};
 
 /// `[session]`: what is kept of sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,11 +28,30 @@ pub struct Config {
     /// How long the place of a session is kept after its connection ended.
     #[serde(with = "humantime_serde")]
     pub ttl: Duration,
+    /// How long the keys and the presence of a session outlive its connection; no longer than its place is kept.
+    #[serde(with = "humantime_serde")]
+    pub key_grace: Duration,
+    /// Most named sessions of one client, held or kept.
+    pub max_per_client: usize,
+    /// Most sessions kept that nobody holds.
+    pub max_kept: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(120) }
+        let (ttl, key_grace) = (Duration::from_secs(120), Duration::from_secs(15));
+        Self { ttl, key_grace, max_per_client: 1000, max_kept: 100_000 }
+    }
+}
+
+impl Config {
+    /// Everything wrong with the section, as `(key, sentence)`.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        if self.max_per_client == 0 {
+            problems.push(("max_per_client".into(), "must be at least 1".into()));
+        }
+        problems
     }
 }
 
@@ -33,75 +62,167 @@ pub type Kick = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub struct Directory {
     config: Config,
-    places: Mutex<HashMap<Producer, Place>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    places: HashMap<Producer, Place>,
+    per_client: HashMap<ClientId, usize>,
+    /// Places nobody holds, longest first; one that was taken since, as its attach tells, is stale.
+    let_go: VecDeque<LetGo>,
+    /// Those of them whose keys live on for the grace.
+    keyed: VecDeque<LetGo>,
 }
 
 struct Place {
     attach: u64,
-    acked: Option<Cursor>,
-    holder: Holder,
+    estate: Arc<Estate>,
+    /// Who holds it, to be told; nobody, if nobody does.
+    holder: Option<Kick>,
 }
 
-enum Holder {
-    Held(Kick),
-    Since(Instant),
+#[derive(Debug, Clone)]
+struct LetGo {
+    since: Instant,
+    producer: Producer,
+    attach: u64,
 }
 
 impl std::fmt::Debug for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Place").field("attach", &self.attach).field("acked", &self.acked).finish_non_exhaustive()
+        f.debug_struct("Place").field("attach", &self.attach).field("estate", &self.estate).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn remove(&mut self, producer: &Producer) -> Option<Place> {
+        let place = self.places.remove(producer)?;
+        if let Some(count) = self.per_client.get_mut(producer.client_id()) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_client.remove(producer.client_id());
+            }
+        }
+        Some(place)
+    }
+
+    fn insert(&mut self, producer: Producer, place: Place) {
+        *self.per_client.entry(producer.client_id().clone()).or_default() += 1;
+        self.places.insert(producer, place);
+    }
+
+    /// The place, if it is still as it was when it was let go.
+    fn still(&self, let_go: &LetGo) -> Option<&Place> {
+        self.places.get(&let_go.producer).filter(|place| place.attach == let_go.attach)
     }
 }
 
 impl Directory {
     /// An empty directory.
     pub fn new(config: Config) -> Self {
-        Self { config, places: Mutex::default() }
+        Self { config, state: Mutex::default() }
     }
 
-    /// How long places are kept.
-    pub fn ttl(&self) -> Duration {
-        self.config.ttl
+    /// The section.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
-    /// Takes a session, from whoever holds it. `last_attach` is what the client has seen: numbers go on from there even
-    /// if this process has never heard of the session.
-    pub fn attach(self: &Arc<Self>, producer: Producer, last_attach: u64, kick: Kick) -> Attachment {
-        let mut places = self.places.lock();
-        let known = places.remove(&producer);
+    /// Takes a session on a topic, from whoever holds it. `last_attach` is what the client has seen: numbers go on from
+    /// there even if this process has never heard of the session. SESSION_LIMIT if the client has too many.
+    pub fn attach(
+        self: &Arc<Self>,
+        producer: Producer,
+        topic: &Topic,
+        last_attach: u64,
+        kick: Kick,
+    ) -> Result<Attachment, Failure> {
+        let mut state = self.state.lock();
+        let known = state.remove(&producer);
+        let limit = self.config.max_per_client;
+        if known.is_none() && state.per_client.get(producer.client_id()).is_some_and(|count| *count >= limit) {
+            let message = format!("a client may have {limit} sessions");
+            return Err(Failure::new(Reason::SessionLimit, message).with("limit", limit));
+        }
         let fresh = known.is_none() && last_attach == 0;
-        let (attach, acked, holder) = known.map_or((0, None, None), |p| (p.attach, p.acked, Some(p.holder)));
-        let attach = attach.max(last_attach) + 1;
-        places.insert(producer.clone(), Place { attach, acked, holder: Holder::Held(kick) });
-        drop(places);
-        if let Some(Holder::Held(kick)) = holder {
+        let attach = known.as_ref().map_or(0, |place| place.attach).max(last_attach) + 1;
+        let same = known.as_ref().filter(|place| place.estate.topic() == topic);
+        let estate = same.map_or_else(|| Estate::new(topic.clone()), |place| place.estate.clone());
+        state.insert(producer.clone(), Place { attach, estate: estate.clone(), holder: Some(kick) });
+        drop(state);
+        // Outside of the lock: the end of an estate removes keys, and that wakes readers.
+        if let Some(kick) = known.and_then(|place| place.holder) {
             kick();
         }
-        Attachment { directory: self.clone(), producer, attach, acked, fresh, keep: true }
+        Ok(Attachment { directory: self.clone(), producer, attach, estate, fresh, keep: true })
     }
 
-    /// Where a session acknowledged last, as far as that is kept: what the next attach will find.
-    pub fn acked(&self, producer: &Producer) -> Option<Cursor> {
-        self.places.lock().get(producer)?.acked
+    /// Where a session acknowledged last, as far as its place is kept: what the next attach on the topic will find.
+    /// `None` if no place is kept.
+    pub fn acked(&self, producer: &Producer, topic: &Topic) -> Option<Option<Cursor>> {
+        let state = self.state.lock();
+        let place = state.places.get(producer).filter(|place| place.estate.topic() == topic)?;
+        Some(place.estate.acked())
     }
 
-    /// Forgets what nobody has come back for; to be called about once a second.
-    pub fn sweep(&self) {
-        let ttl = self.config.ttl;
-        self.places.lock().retain(|_, place| match place.holder {
-            Holder::Held(_) => true,
-            Holder::Since(instant) => instant.elapsed() < ttl,
-        });
+    /// Forgets what nobody has come back for; to be called about once a second. How many sessions have expired.
+    pub fn sweep(&self) -> usize {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let over = |let_go: &LetGo, limit: Duration| now.duration_since(let_go.since) >= limit;
+        let mut ended = Vec::new();
+        while let Some(oldest) = state.keyed.pop_front_if(|oldest| over(oldest, self.config.key_grace)) {
+            ended.extend(state.still(&oldest).map(|place| place.estate.clone()));
+        }
+        let mut expired = Vec::new();
+        while let Some(oldest) = state.let_go.front() {
+            let too_many = state.let_go.len() > self.config.max_kept;
+            if !too_many && !over(oldest, self.config.ttl) {
+                break;
+            }
+            if let Some(oldest) = state.let_go.pop_front()
+                && state.still(&oldest).is_some()
+            {
+                expired.extend(state.remove(&oldest.producer));
+            }
+        }
+        drop(state);
+        ended.iter().for_each(|estate| estate.release_keys());
+        expired.len()
     }
 
     /// Sessions held or kept.
     pub fn len(&self) -> usize {
-        self.places.lock().len()
+        self.state.lock().places.len()
     }
 
     /// True if no session is held or kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn let_go(&self, attachment: &Attachment) {
+        let mut state = self.state.lock();
+        let Some(place) = state.places.get_mut(&attachment.producer) else { return };
+        if place.attach != attachment.attach {
+            return;
+        }
+        if !attachment.keep {
+            let forgotten = state.remove(&attachment.producer);
+            drop(state);
+            attachment.estate.release_keys();
+            drop(forgotten);
+            return;
+        }
+        // A holder that lets go need not be told of the next one.
+        drop(place.holder.take());
+        let (producer, attach) = (attachment.producer.clone(), attachment.attach);
+        let let_go = LetGo { since: Instant::now(), producer, attach };
+        if attachment.estate.has_keys() {
+            state.keyed.push_back(let_go.clone());
+        }
+        state.let_go.push_back(let_go);
     }
 }
 
@@ -111,7 +232,7 @@ pub struct Attachment {
     directory: Arc<Directory>,
     producer: Producer,
     attach: u64,
-    acked: Option<Cursor>,
+    estate: Arc<Estate>,
     fresh: bool,
     keep: bool,
 }
@@ -127,27 +248,19 @@ impl Attachment {
         &self.producer
     }
 
-    /// False once a newer attach has taken the session.
-    pub fn is_current(&self) -> bool {
-        self.directory.places.lock().get(&self.producer).is_some_and(|place| place.attach == self.attach)
+    /// What outlives the connection.
+    pub fn estate(&self) -> &Arc<Estate> {
+        &self.estate
     }
 
-    /// Where the session acknowledged last.
-    pub fn acked(&self) -> Option<Cursor> {
-        self.acked
+    /// False once a newer attach has taken the session.
+    pub fn is_current(&self) -> bool {
+        self.directory.state.lock().places.get(&self.producer).is_some_and(|place| place.attach == self.attach)
     }
 
     /// True if nobody has heard of the session before.
     pub fn is_fresh(&self) -> bool {
         self.fresh
-    }
-
-    /// Everything up to `cursor` is processed. Only forward, inside an epoch.
-    pub fn ack(&mut self, cursor: Cursor) {
-        let behind = |acked: Cursor| acked.epoch == cursor.epoch && acked.offset >= cursor.offset;
-        if !self.acked.is_some_and(behind) {
-            self.acked = Some(cursor);
-        }
     }
 
     /// Keeps nothing of the session when it is let go.
@@ -158,17 +271,7 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let mut places = self.directory.places.lock();
-        let Some(place) = places.get_mut(&self.producer) else { return };
-        if place.attach != self.attach {
-            return;
-        }
-        if self.keep {
-            place.acked = self.acked;
-            place.holder = Holder::Since(Instant::now());
-        } else {
-            places.remove(&self.producer);
-        }
+        self.directory.clone().let_go(self);
     }
 }
 
@@ -177,10 +280,14 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::types::{ClientId, SessionId};
+    use crate::types::SessionId;
 
-    fn producer() -> Producer {
-        Producer::new(ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap())
+    fn producer(session: &str) -> Producer {
+        Producer::new(ClientId::parse("c").unwrap(), SessionId::parse(session).unwrap())
+    }
+
+    fn topic(name: &str) -> Topic {
+        Topic::parse(name).unwrap()
     }
 
     fn nobody() -> Kick {
@@ -191,50 +298,94 @@ mod tests {
         Arc::new(Directory::new(Config::default()))
     }
 
+    fn attach(directory: &Arc<Directory>) -> Attachment {
+        directory.attach(producer("s"), &topic("t"), 0, nobody()).unwrap()
+    }
+
+    fn cursor(offset: u64) -> Cursor {
+        Cursor { epoch: 1, offset, ..Cursor::default() }
+    }
+
     #[test]
     fn the_newest_attach_wins_and_the_older_holder_is_told() {
         let (directory, kicked) = (directory(), Arc::new(AtomicBool::new(false)));
         let tell = kicked.clone();
-        let first = directory.attach(producer(), 0, Box::new(move || tell.store(true, Ordering::SeqCst)));
-        let second = directory.attach(producer(), 0, nobody());
+        let kick = Box::new(move || tell.store(true, Ordering::SeqCst));
+        let first = directory.attach(producer("s"), &topic("t"), 0, kick).unwrap();
+        let second = attach(&directory);
         assert!(kicked.load(Ordering::SeqCst));
         assert!(second.attach() > first.attach());
         drop(first);
-        assert_eq!(directory.attach(producer(), 0, nobody()).attach(), second.attach() + 1);
+        assert_eq!(attach(&directory).attach(), second.attach() + 1);
     }
 
     #[test]
     fn attach_goes_on_from_what_the_client_has_seen() {
-        let attachment = directory().attach(producer(), 41, nobody());
+        let attachment = directory().attach(producer("s"), &topic("t"), 41, nobody()).unwrap();
         assert_eq!((attachment.attach(), attachment.is_fresh()), (42, false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_kept_for_its_time_and_then_forgotten() {
         let directory = directory();
-        let cursor = |offset| Cursor { epoch: 1, offset, ..Cursor::default() };
-        let mut attachment = directory.attach(producer(), 0, nobody());
+        let attachment = attach(&directory);
         assert!(attachment.is_fresh());
-        attachment.ack(cursor(7));
-        attachment.ack(cursor(5));
+        attachment.estate().ack(cursor(7));
+        attachment.estate().ack(cursor(5));
         drop(attachment);
 
         tokio::time::advance(Duration::from_secs(119)).await;
-        directory.sweep();
-        let attachment = directory.attach(producer(), 0, nobody());
-        assert_eq!((attachment.acked(), attachment.is_fresh()), (Some(cursor(7)), false));
+        assert_eq!(directory.sweep(), 0);
+        let attachment = attach(&directory);
+        assert_eq!((attachment.estate().acked(), attachment.is_fresh()), (Some(cursor(7)), false));
         drop(attachment);
-        tokio::time::advance(Duration::from_secs(121)).await;
-        directory.sweep();
-        assert!(directory.is_empty());
+        tokio::time::advance(Duration::from_secs(119)).await;
+        assert_eq!(directory.sweep(), 0, "the time runs from the last end");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!((directory.sweep(), directory.len()), (1, 0));
     }
 
     #[test]
     fn a_forgotten_session_leaves_nothing() {
         let directory = directory();
-        let mut attachment = directory.attach(producer(), 0, nobody());
+        let mut attachment = attach(&directory);
         attachment.forget();
         drop(attachment);
         assert!(directory.is_empty());
+    }
+
+    #[test]
+    fn a_session_that_moves_to_another_topic_leaves_its_place_behind() {
+        let directory = directory();
+        attach(&directory).estate().ack(cursor(7));
+        let moved = directory.attach(producer("s"), &topic("other"), 0, nobody()).unwrap();
+        assert_eq!((moved.attach(), moved.estate().acked()), (2, None));
+        assert_eq!(directory.acked(&producer("s"), &topic("t")), None);
+    }
+
+    #[test]
+    fn a_client_has_so_many_sessions_and_no_more_but_may_always_come_back_to_one() {
+        let config = Config { max_per_client: 2, ..Config::default() };
+        let directory = Arc::new(Directory::new(config));
+        let attach = |session| directory.attach(producer(session), &topic("t"), 0, nobody());
+        let (_one, two) = (attach("1").unwrap(), attach("2").unwrap());
+        assert_eq!(attach("3").unwrap_err().reason, Reason::SessionLimit);
+        drop(two);
+        assert_eq!(attach("3").unwrap_err().reason, Reason::SessionLimit, "kept ones count");
+        let mut two = attach("2").unwrap();
+        two.forget();
+        drop(two);
+        attach("3").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_places_nobody_holds_only_so_many_are_kept_the_newest() {
+        let config = Config { max_kept: 2, ..Config::default() };
+        let directory = Arc::new(Directory::new(config));
+        for session in ["1", "2", "3"] {
+            drop(directory.attach(producer(session), &topic("t"), 0, nobody()).unwrap());
+        }
+        assert_eq!((directory.sweep(), directory.len()), (1, 2));
+        assert!(directory.acked(&producer("1"), &topic("t")).is_none());
     }
 }

@@ -24,6 +24,8 @@ use crate::{error::Reason, lifecycle::Phase};
 type ByCause = Family<Cause, Counter>;
 /// Counters by why something was refused or lost.
 type ByReason = Family<Because, Counter>;
+/// Counters by what was done.
+type ByAction = Family<Action, Counter>;
 /// Counters by how a session came back.
 type ByRecovery = Family<Recovery, Counter>;
 
@@ -35,6 +37,11 @@ struct Cause {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Because {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Action {
+    action: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,6 +99,12 @@ instruments! {
     pub events_delivered: Counter = "bowline_events_delivered";
     /// Payload bytes of the events delivered.
     pub events_delivered_bytes: Counter = "bowline_events_delivered_bytes";
+    /// Events left out of deliveries by a conflating policy.
+    pub events_skipped: Counter = "bowline_events_skipped";
+    /// Times a delivery policy acted on a session that did not keep up, by what it did.
+    slow_sessions: ByAction = "bowline_slow_sessions";
+    /// Sessions forgotten because nobody came back for them in time.
+    pub sessions_expired: Counter = "bowline_sessions_expired";
     /// Publishes refused or failed, by reason.
     publishes_failed: ByReason = "bowline_publishes_failed";
     /// Seconds from the acceptance of a publish to the write of its delivery.
@@ -162,6 +175,11 @@ impl Metrics {
     /// A Gap was announced. `reason` is the name of a `GapReason` of the protocol.
     pub fn gap(&self, reason: &'static str) {
         self.gaps.get_or_create(&Because { reason }).inc();
+    }
+
+    /// A delivery policy acted. `action` is the name of a `DeliveryPolicy` of the protocol.
+    pub fn slow_session(&self, action: &'static str) {
+        self.slow_sessions.get_or_create(&Action { action }).inc();
     }
 
     /// A publish was refused or failed.

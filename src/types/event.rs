@@ -92,6 +92,8 @@ pub struct NewEvent {
     pub dedupe: Dedupe,
     /// Store only if this is the topic's newest offset.
     pub if_last: Option<u64>,
+    /// The session its key dies with; see the protocol's `NewEvent.session_scoped`.
+    pub scope: Option<Producer>,
 }
 
 impl NewEvent {
@@ -137,6 +139,11 @@ impl Producer {
     pub fn new(client: ClientId, session: SessionId) -> Self {
         let hash = NAME_HASHER.hash_one((&client, &session));
         Self(Arc::new(Names { client, session, hash }))
+    }
+
+    /// Whose session it is.
+    pub fn client_id(&self) -> &ClientId {
+        &self.0.client
     }
 
     /// The session's name.

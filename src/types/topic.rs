@@ -6,6 +6,8 @@ use super::Invalid;
 
 /// Longest topic name, bytes.
 const MAX_TOPIC_LEN: usize = 255;
+/// What the names of topics begin with that only the server writes: who is in the topic of the rest of the name.
+const PRESENCE: &str = "~presence.";
 
 /// A topic's name: dot-separated, non-empty segments of `A-Z a-z 0-9 _ - : @ + = ~`, at most 255 bytes.
 ///
@@ -32,6 +34,16 @@ impl Topic {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The topic that says who is in this one.
+    pub fn presence(&self) -> Result<Self, Invalid> {
+        Self::parse(&format!("{PRESENCE}{}", self.0))
+    }
+
+    /// The topic whose presence this one is, if it is one.
+    pub fn presence_of(&self) -> Option<&str> {
+        self.0.strip_prefix(PRESENCE)
     }
 }
 

@@ -1,22 +1,19 @@
-//! OpenSession: everything that has to be right before a session exists.
+//! OpenSession: everything that has to be right before a session exists, and what it registers.
 
 use std::sync::Arc;
 
-use super::Inbound;
+use super::{Inbound, wish::Wish};
 use crate::{
     connection::{
         lane::{Active, Lane, Reading},
         outbox::Outbox,
     },
     error::{Failure, Reason},
-    hub::{Class, Feed, Reader},
+    hub::{Class, Feed, Policy, PolicyName, Reader},
     proto::v1::{self, stream_data_response::Frame},
-    session::{Attachment, Credit, Kick, Numbering, Options, Recovery, Session, Start},
-    types::{Cursor, Producer, SessionId, Timestamp, Topic},
+    session::{Attachment, Estate, Kick, Numbering, Recovery, Session},
+    types::{Producer, SessionId, Topic},
 };
-
-/// Largest fencing number believed: above it, a client could leave no room for a newer one.
-const MAX_ATTACH: u64 = u64::MAX / 2;
 
 impl Inbound {
     /// Opens a session. A refusal is told as SessionClosed and returned for the Reply; the outer `Err` ends the stream.
@@ -42,28 +39,18 @@ impl Inbound {
             return Err(Failure::new(Reason::SessionLimit, message).with("limit", limit));
         }
         let topic = Topic::parse(&open.topic)?;
-        check_policy(open.delivery_policy)?;
-        check_mode(open.mode)?;
         let feed = self.shared.hub.join(&topic)?;
-        let producer = self.producer(&open)?;
-        let acked = producer.as_ref().and_then(|producer| self.shared.directory.acked(producer));
-        let start = start(open.start, acked)?;
+        let named = (!open.session_id.is_empty()).then(|| SessionId::parse(&open.session_id)).transpose()?;
+        let producer = Producer::new(self.client.clone(), named.clone().unwrap_or_else(SessionId::generate));
+        let kept = named.as_ref().and_then(|_| self.shared.directory.acked(&producer, &topic));
+        let wish = Wish::read(open, &feed, kept)?;
         // Whatever can be refused is refused before the name is taken: a refusal must not cost its holder the session.
-        Session::open(start, options(&open), &feed.log())?;
-        let (kick, last) = (self.kick(open.session), open.last_attach);
-        let attachment = producer.map(|producer| self.shared.directory.attach(producer, last, kick));
-        self.add(&open, feed, attachment, start)
-    }
-
-    /// The session's name; a nameless session has none.
-    fn producer(&self, open: &v1::OpenSession) -> Result<Option<Producer>, Failure> {
-        if open.session_id.is_empty() {
-            return Ok(None);
-        }
-        if open.last_attach > MAX_ATTACH {
-            return Err(Failure::new(Reason::InvalidField, "last_attach is no number this server gave out"));
-        }
-        Ok(Some(Producer::new(self.client.clone(), SessionId::parse(&open.session_id)?)))
+        let (session, recovery) = Session::open(wish.start, wish.options, &feed.log())?;
+        let kick = self.kick(wish.alias);
+        let attach = || self.shared.directory.attach(producer.clone(), &topic, wish.last_attach, kick);
+        let attachment = named.map(|_| attach()).transpose()?;
+        let opening = Opening { wish, feed, producer, session, recovery };
+        self.add(opening, attachment)
     }
 
     /// Ends this session when a newer open takes its name. The alias may by then belong to another session, which
@@ -77,41 +64,40 @@ impl Inbound {
         })
     }
 
-    fn add(
-        &self,
-        open: &v1::OpenSession,
-        feed: Arc<Feed>,
-        attachment: Option<Attachment>,
-        start: Start,
-    ) -> Result<(), Failure> {
-        let alias = open.session;
-        let producer = attachment.as_ref().map_or_else(
-            || Producer::new(self.client.clone(), SessionId::generate()),
-            |attachment| attachment.producer().clone(),
-        );
-        let fresh = attachment.as_ref().is_none_or(Attachment::is_fresh);
-        let log = feed.log();
-        let (session, recovery) = Session::open(start, options(open), &log)?;
-        let published_seq = log.published_seq(&producer);
-        let reads = open.mode() != v1::SessionMode::PublishOnly;
+    fn add(&self, opening: Opening, mut attachment: Option<Attachment>) -> Result<(), Failure> {
+        let alias = opening.wish.alias;
+        let own = || Estate::new(opening.feed.topic().clone());
+        let estate = attachment.as_ref().map_or_else(own, |attachment| attachment.estate().clone());
+        if let Err(failure) = self.register(&opening, &estate) {
+            attachment.as_mut().filter(|attachment| attachment.is_fresh()).map(Attachment::forget);
+            return Err(failure);
+        }
+        let Opening { wish, feed, producer, session, recovery } = opening;
+        // Only now, with the name taken: nobody else can store one of the session's publishes any more.
+        let (head, published_seq) = {
+            let log = feed.log();
+            (log.head(), log.published_seq(&producer))
+        };
         let opened = v1::SessionOpened {
             session: alias,
-            start: Some(if reads { session.cursor() } else { log.head() }.into()),
-            head: Some(log.head().into()),
+            start: Some(if wish.reads { session.cursor() } else { head }.into()),
+            head: Some(head.into()),
             recovery: recovery_frame(recovery) as i32,
             attach: attachment.as_ref().map_or(1, Attachment::attach),
             published_seq,
-            delivery_policy: v1::DeliveryPolicy::Lag as i32,
+            delivery_policy: policy_frame(session.policy()) as i32,
             topic_class: class_frame(feed.class()) as i32,
-            max_rate_hz: 0,
+            max_rate_hz: rate(session.policy()),
         };
-        drop(log);
         let reader = || feed.attach(Reader::new(alias, self.outbox.ready().clone()));
+        let fresh = attachment.as_ref().is_none_or(Attachment::is_fresh);
         let lane = Lane {
-            numbering: Numbering::new(producer, fresh, published_seq),
-            may_publish: open.mode() != v1::SessionMode::ReadOnly,
+            numbering: Numbering::new(producer.clone(), fresh, published_seq),
+            may_publish: wish.publishes && feed.topic().presence_of().is_none(),
+            producer,
             attachment,
-            reading: reads.then(|| Reading { session, reader: reader(), deficit: 0, blocked: false }),
+            estate,
+            reading: wish.reads.then(|| Reading::new(session, reader())),
             _active: Active::new(self.shared.metrics.clone()),
             feed: feed.clone(),
         };
@@ -121,46 +107,38 @@ impl Inbound {
         close_if_lost(&self.outbox, alias);
         Ok(())
     }
+
+    /// What the session has in its topic besides reading it.
+    fn register(&self, opening: &Opening, estate: &Estate) -> Result<(), Failure> {
+        let Opening { wish, feed, producer, session, .. } = opening;
+        if wish.required {
+            estate.hold(feed, session.cursor().offset)?;
+        } else {
+            estate.release_hold();
+        }
+        match &wish.presence {
+            Some(info) => estate.enter(&self.shared.hub, producer, info),
+            None => {
+                estate.leave_presence();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A session that may be, on its way.
+struct Opening {
+    wish: Wish,
+    feed: Arc<Feed>,
+    producer: Producer,
+    session: Session,
+    recovery: Recovery,
 }
 
 fn close_if_lost(outbox: &Outbox, alias: u32) {
     let taken_over = Failure::new(Reason::TakenOver, "a newer connection of this client has opened the session");
     outbox
         .close_session(alias, Some(taken_over), |lane| lane.attachment.as_ref().is_some_and(|held| !held.is_current()));
-}
-
-/// What a later version may ask for is refused: taking it for the default would be guessing.
-fn check_policy(policy: i32) -> Result<(), Failure> {
-    match v1::DeliveryPolicy::try_from(policy) {
-        Ok(v1::DeliveryPolicy::Unspecified | v1::DeliveryPolicy::Lag) => Ok(()),
-        Ok(other) => Err(Failure::new(Reason::Unsupported, format!("{} is not offered yet", other.as_str_name()))),
-        Err(_) => Err(Failure::new(Reason::Unsupported, format!("there is no delivery policy {policy}"))),
-    }
-}
-
-fn check_mode(mode: i32) -> Result<(), Failure> {
-    let unknown = |_| Failure::new(Reason::Unsupported, format!("there is no session mode {mode}"));
-    v1::SessionMode::try_from(mode).map(|_| ()).map_err(unknown)
-}
-
-fn options(open: &v1::OpenSession) -> Options {
-    let credit = open.credit.as_ref().map(|credit| Credit { events: credit.events, bytes: credit.bytes });
-    Options { strict: open.strict, no_follow: open.no_follow, credit }
-}
-
-fn start(wanted: Option<v1::StartPosition>, acked: Option<Cursor>) -> Result<Start, Failure> {
-    use v1::start_position::Position;
-    match wanted.and_then(|start| start.position) {
-        None | Some(Position::Live(_)) => Ok(Start::Live),
-        Some(Position::Earliest(_)) => Ok(Start::Earliest),
-        Some(Position::Cursor(cursor)) => Ok(Start::Cursor(cursor.into())),
-        Some(Position::Acked(_)) => Ok(acked.map_or(Start::Live, Start::Cursor)),
-        Some(Position::LastN(last)) => Ok(Start::LastN(last.count)),
-        Some(Position::Since(since)) => Ok(Start::Since(Timestamp(since.time_us))),
-        Some(Position::Snapshot(_)) => {
-            Err(Failure::new(Reason::Unsupported, "only keyed topics have snapshots, and they are not offered yet"))
-        }
-    }
 }
 
 fn recovery_frame(recovery: Recovery) -> v1::Recovery {
@@ -171,9 +149,27 @@ fn recovery_frame(recovery: Recovery) -> v1::Recovery {
     }
 }
 
-fn class_frame(class: Class) -> v1::TopicClass {
+fn policy_frame(policy: Policy) -> v1::DeliveryPolicy {
+    match policy.name() {
+        PolicyName::Lag => v1::DeliveryPolicy::Lag,
+        PolicyName::DropOldest => v1::DeliveryPolicy::DropOldest,
+        PolicyName::Conflate => v1::DeliveryPolicy::Conflate,
+        PolicyName::Disconnect => v1::DeliveryPolicy::Disconnect,
+    }
+}
+
+fn rate(policy: Policy) -> u32 {
+    match policy {
+        Policy::Conflate { interval } => (1.0 / interval.as_secs_f64()).round() as u32,
+        _ => 0,
+    }
+}
+
+pub(crate) fn class_frame(class: Class) -> v1::TopicClass {
     match class {
         Class::Log => v1::TopicClass::Log,
+        Class::State => v1::TopicClass::State,
+        Class::Signal => v1::TopicClass::Signal,
         Class::Echo => v1::TopicClass::Echo,
     }
 }

@@ -78,7 +78,8 @@ async fn a_frame_for_no_session_is_answered_and_costs_nothing_else() {
 
 #[tokio::test]
 async fn a_session_that_cannot_be_is_closed_and_answered_with_the_same_reason() {
-    let server = TestServer::with(&[("topics.rules", r#"[{ pattern = "known.>" }]"#)]).await;
+    let rules = r#"[{ pattern = "known.>", delivery = { allow = [] } }]"#;
+    let server = TestServer::with(&[("topics.rules", rules)]).await;
     let mut client = server.connect("alice").await;
     let long = "known.".to_owned() + &"x".repeat(250);
     let topic = |topic: &str| open(1, topic);
