@@ -8,6 +8,7 @@
 
 // Words: allowed everywhere.
 pub mod error;
+mod planted;
 pub mod proto;
 pub mod types;
 
