@@ -8,6 +8,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::proto::v1;
+
 /// A place in a topic: epoch, offset.
 pub(super) type Place = (u64, u64);
 
@@ -37,6 +39,7 @@ pub(super) enum Op {
         session: Arc<str>,
         topic: Arc<str>,
         start: String,
+        wish: String,
         last_attach: u64,
         credit: Option<(u64, u64)>,
         request: u64,
@@ -68,6 +71,8 @@ pub(super) enum Op {
         session: Arc<str>,
         topic: Arc<str>,
         prev: u64,
+        skipped: u64,
+        snapshot: bool,
         events: Vec<Event>,
     },
     Gap {
@@ -142,6 +147,23 @@ pub(super) struct Event {
     pub(super) offset: u64,
     pub(super) time: u64,
     pub(super) id: Arc<str>,
+    pub(super) key: Arc<str>,
+    pub(super) removes: bool,
+    /// Bytes of the payload.
+    pub(super) length: usize,
+}
+
+impl Event {
+    pub(super) fn new(event: &v1::Event) -> Self {
+        Self {
+            offset: event.offset,
+            time: event.time_us,
+            id: id(&event.payload),
+            key: String::from_utf8_lossy(&event.key).into(),
+            removes: event.operation() == v1::Operation::Delete,
+            length: event.payload.len(),
+        }
+    }
 }
 
 /// Cheap to clone; all clones are one.
@@ -176,7 +198,7 @@ pub(super) fn hash(records: &[Record]) -> u64 {
 }
 
 /// The unique part of a payload: what stands before the padding.
-pub(super) fn id(payload: &[u8]) -> Arc<str> {
+fn id(payload: &[u8]) -> Arc<str> {
     let text = String::from_utf8_lossy(payload);
     text.split('|').next().unwrap_or_default().into()
 }

@@ -10,11 +10,12 @@ use tokio::{
 };
 
 use super::{
-    history::{self, Event, Op, Outcome, Place},
+    history::{Event, Op, Outcome, Place},
     world::World,
 };
 use crate::client::{
-    Backoff, Client, Cursor, Error, ErrorKind, Item, NewEvent, Open, Publisher, Reader, Receipt, Start,
+    Backoff, Client, Cursor, DeliveryPolicy, Error, ErrorKind, Item, NewEvent, Open, Publisher, Reader, Receipt,
+    Received, Start,
 };
 
 /// One program: a client with a few sessions.
@@ -37,7 +38,7 @@ pub(super) async fn run(world: World, name: Arc<str>, mut rng: Rng) {
     let client = builder.connect().await.expect("it goes on trying");
     let mut ends = Vec::new();
     for number in 0..rng.usize(1..=2) {
-        let topic = world.topic(&mut rng);
+        let topic = world.log(&mut rng);
         let session: Arc<str> = format!("{name}-{number}").into();
         let start = match rng.u8(..4) {
             0 => Start::Live,
@@ -45,6 +46,11 @@ pub(super) async fn run(world: World, name: Arc<str>, mut rng: Rng) {
             _ => Start::Earliest,
         };
         let open = Open::topic(&*topic).session_id(&*session).start(start);
+        let open = match rng.u8(..6) {
+            0 => open.delivery_policy(DeliveryPolicy::DropOldest),
+            1 => open.delivery_policy(DeliveryPolicy::Disconnect),
+            _ => open,
+        };
         let open = if rng.bool() { open.credit(rng.u64(2..40), rng.u64(500..20_000)) } else { open };
         let Ok(opened) = client.open(open).await else { continue };
         let seat = Seat { world: world.clone(), client: name.clone(), session, topic };
@@ -176,9 +182,8 @@ fn note(seat: &Seat, item: Item) -> bool {
             published_seq: opened.published_seq,
         },
         Item::Event(received) => {
-            let (offset, time) = (received.event.offset, received.event.time_us);
-            let event = Event { offset, time, id: history::id(&received.event.payload) };
-            Op::Deliver { session, topic, prev: received.prev, events: vec![event] }
+            let Received { prev, skipped, snapshot, event, .. } = received;
+            Op::Deliver { session, topic, prev, skipped, snapshot, events: vec![Event::new(&event)] }
         }
         Item::Gap(gap) => {
             Op::Gap { session, topic, from: place(gap.from), to: place(gap.to), reason: gap.reason.as_str_name() }

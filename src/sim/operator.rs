@@ -6,8 +6,8 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    history::{self, Event, Op, Outcome},
-    world::World,
+    history::{Event, Op, Outcome},
+    world::{Kind, World, kind},
 };
 use crate::proto::v1::{
     self, connection_service_client::ConnectionServiceClient, disconnect_request::Target,
@@ -24,7 +24,7 @@ pub(super) async fn publish(world: World, mut rng: Rng) {
     while Instant::now() < world.publish_until {
         sleep(Duration::from_millis(rng.u64(50..1500))).await;
         number += 1;
-        let topic = world.topic(&mut rng);
+        let topic = world.log(&mut rng);
         let id: Arc<str> = format!("back-end/{number}").into();
         let payload = world.payload(&id, &mut rng);
         for attempt in 0..4 {
@@ -80,16 +80,12 @@ pub(super) async fn look(world: &World) {
     let client: Arc<str> = "operator".into();
     let mut service =
         TopicServiceClient::new(world.network.channel("operator", LIMIT).await.expect("the network is whole again"));
-    for topic in world.topics() {
+    for topic in world.topics().iter().filter(|topic| kind(topic) != Kind::Signal) {
         let (mut events, mut after) = (Vec::new(), None);
         let head = loop {
             let request = v1::ReadHistoryRequest { topic: topic.to_string(), after, last: 0, limit: 1000 };
             let page = service.read_history(request).await.expect("the server answers").into_inner();
-            events.extend(page.events.iter().map(|event| Event {
-                offset: event.offset,
-                time: event.time_us,
-                id: history::id(&event.payload),
-            }));
+            events.extend(page.events.iter().map(Event::new));
             let head = page.head.unwrap_or_default();
             if page.next == page.head {
                 break head;

@@ -21,6 +21,7 @@ close_grace = "500ms"
 
 [session]
 ttl = "20s"
+key_grace = "2s"
 
 [topics]
 dedupe_window = "60s"
@@ -28,10 +29,27 @@ dedupe_window = "60s"
 [[topics.rules]]
 pattern = "small.>"
 history = { max_events = 24 }
+delivery = { queue_size = 10 }
 
 [[topics.rules]]
 pattern = "brief.>"
 history = { max_age = "3s" }
+
+[[topics.rules]]
+pattern = "state.>"
+class = "state"
+max_keys = 6
+history = { max_events = 24 }
+delivery = { queue_size = 10, max_rate_hz = 5 }
+
+[[topics.rules]]
+pattern = "signal.>"
+class = "signal"
+delivery = { queue_size = 8 }
+
+[[topics.rules]]
+pattern = "paced.>"
+max_lag = 12
 
 [[topics.rules]]
 pattern = ">"

@@ -24,8 +24,25 @@ const CHAOS: Duration = Duration::from_secs(12);
 const CALM: Duration = Duration::from_secs(30);
 /// The moment the simulated wall clock begins at, microseconds since the Unix epoch.
 const ORIGIN: u64 = 1_700_000_000_000_000;
-/// What is talked about.
-const TOPICS: [&str; 4] = ["prices.a", "small.b", "brief.c", "prices.d"];
+/// What is talked about: the first in every run, others in some.
+const TOPICS: [&str; 7] = ["prices.a", "prices.d", "small.b", "brief.c", "state.e", "signal.f", "paced.g"];
+
+/// What a topic is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Log,
+    State,
+    Signal,
+}
+
+/// What a topic of this name is for.
+pub(super) fn kind(topic: &str) -> Kind {
+    match topic.split('.').next() {
+        Some("state" | "~presence") => Kind::State,
+        Some("signal") => Kind::Signal,
+        _ => Kind::Log,
+    }
+}
 
 /// What everybody in a run shares. Cheap to clone.
 #[derive(Clone)]
@@ -44,6 +61,12 @@ impl World {
     /// One of the run's topics.
     pub(super) fn topic(&self, rng: &mut Rng) -> Arc<str> {
         self.topics[rng.usize(..self.topics.len())].clone()
+    }
+
+    /// One of the run's topics that are plain logs.
+    pub(super) fn log(&self, rng: &mut Rng) -> Arc<str> {
+        let logs: Vec<_> = self.topics.iter().filter(|topic| kind(topic) == Kind::Log).collect();
+        logs[rng.usize(..logs.len())].clone()
     }
 
     /// All of the run's topics.
@@ -68,13 +91,15 @@ async fn live(seed: u64) -> Vec<Record> {
     fastrand::seed(seed);
     let mut rng = Rng::with_seed(seed ^ 0x5EED);
     let _clock = simulated_clock(Timestamp(ORIGIN));
-    let topics = rng.usize(2..=TOPICS.len());
+    let mut others = TOPICS[1..].to_vec();
+    rng.shuffle(&mut others);
+    others.truncate(rng.usize(1..=3));
     let now = Instant::now();
     let world = World {
         history: History::begin(),
         network: Network::new(rng.u64(..)),
         tasks: Tasks::default(),
-        topics: TOPICS[..topics].iter().map(|&topic| topic.into()).collect(),
+        topics: TOPICS[..1].iter().chain(&others).map(|&topic| topic.into()).collect(),
         publish_until: now + CHAOS,
         read_until: now + CHAOS + CALM,
     };

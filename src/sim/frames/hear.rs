@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::{Frames, Over, seat::Unanswered};
 use crate::{
     proto::v1::{self, Heartbeat, StreamDataResponse, stream_data_request, stream_data_response::Frame},
-    sim::history::{self, Event, Op, Outcome},
+    sim::{
+        history::{Event, Op, Outcome},
+        world::{Kind, kind},
+    },
 };
 
 impl Frames {
@@ -70,14 +73,15 @@ impl Frames {
     fn delivered(&mut self, frame: &v1::Delivery) {
         let Some(index) = self.seat(frame.session, "Delivery") else { return };
         let seat = &mut self.seats[index];
-        if let (Some(last), Some(cursor)) = (frame.events.last(), &mut seat.cursor) {
+        if frame.snapshot {
+            seat.in_snapshot &= !frame.events.is_empty();
+        } else if let (Some(last), Some(cursor)) = (frame.events.last(), &mut seat.cursor) {
             (cursor.offset, cursor.time_us) = (last.offset, last.time_us);
         }
-        let event =
-            |event: &v1::Event| Event { offset: event.offset, time: event.time_us, id: history::id(&event.payload) };
         let (session, topic) = (seat.session.clone(), seat.topic.clone());
-        let events = frame.events.iter().map(event).collect();
-        self.record(Op::Deliver { session, topic, prev: frame.prev, events });
+        let events = frame.events.iter().map(Event::new).collect();
+        let v1::Delivery { prev, skipped, snapshot, .. } = *frame;
+        self.record(Op::Deliver { session, topic, prev, skipped, snapshot, events });
     }
 
     fn gap(&mut self, frame: &v1::Gap) {
@@ -85,6 +89,7 @@ impl Frames {
         let (from, to) = (frame.from.unwrap_or_default(), frame.to.unwrap_or_default());
         let seat = &mut self.seats[index];
         seat.cursor = Some(to);
+        seat.in_snapshot = kind(&seat.topic) == Kind::State;
         let op = Op::Gap {
             session: seat.session.clone(),
             topic: seat.topic.clone(),

@@ -2,17 +2,18 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use fastrand::Rng;
 
 use super::{Frames, Over};
 use crate::{
     proto::v1::{
-        self, CloseSession, Credit, Flow, NewEvent, OpenSession, Publish, SessionMode, StartPosition,
-        start_position::Position, stream_data_request::Frame,
+        self, CloseSession, Credit, DeliveryPolicy, Flow, NewEvent, OpenSession, Operation, Publish, SessionMode,
+        StartPosition, start_position::Position, stream_data_request::Frame,
     },
     sim::{
         history::{Op, Outcome, Place},
-        world::World,
+        world::{Kind, World, kind},
     },
 };
 
@@ -43,8 +44,18 @@ pub(super) struct Seat {
     credit: Option<Credit>,
     paused: bool,
     pub(super) wants_open: bool,
+    /// The snapshot that was asked for, or that follows a gap, has not ended.
+    pub(super) in_snapshot: bool,
+    policy: DeliveryPolicy,
+    required: bool,
+    present: bool,
     /// Another wants the same session; the last to come keeps it in the end.
     rival: bool,
+}
+
+/// The key an event has in a keyed topic: one of a few, and always the same for the same event.
+fn key(id: &str) -> String {
+    format!("key-{}", id.bytes().map(u64::from).sum::<u64>() % 8)
 }
 
 /// A publish without an answer.
@@ -59,7 +70,13 @@ pub(super) struct Unanswered {
 
 impl Seat {
     pub(super) fn new(world: &World, client: &str, number: usize, rival: bool, rng: &mut Rng) -> Self {
-        let topic = if rival { world.topics()[0].clone() } else { world.topic(rng) };
+        let topic = match rng.u8(..8) {
+            _ if rival => world.topics()[0].clone(),
+            0 => format!("~presence.{}", world.topic(rng)).into(),
+            _ => world.topic(rng),
+        };
+        let keyed = kind(&topic) == Kind::State;
+        let snapshot = keyed && rng.u8(..4) > 0;
         let nameless = !rival && rng.u8(..5) == 0;
         let session: Arc<str> = match (rival, nameless) {
             (true, _) => "rivals".into(),
@@ -67,15 +84,19 @@ impl Seat {
             _ => format!("{client}-{number}").into(),
         };
         let first = match rng.u8(..5) {
+            _ if snapshot => Position::Snapshot(v1::Snapshot {}),
             0 => Position::Live(v1::Live {}),
             1 => Position::LastN(v1::LastN { count: rng.u64(..30) }),
             _ => Position::Earliest(v1::Earliest {}),
         };
-        let mode = if rival || rng.u8(..6) == 0 { SessionMode::ReadOnly } else { SessionMode::Unspecified };
+        let mode = if rival || topic.starts_with('~') || rng.u8(..6) == 0 {
+            SessionMode::ReadOnly
+        } else {
+            SessionMode::Unspecified
+        };
         Self {
             name: if nameless { "".into() } else { session.clone() },
             session,
-            topic,
             first: StartPosition { position: Some(first) },
             mode,
             cursor: None,
@@ -94,6 +115,16 @@ impl Seat {
             },
             paused: false,
             wants_open: true,
+            in_snapshot: snapshot,
+            policy: match rng.u8(..6) {
+                0 => DeliveryPolicy::DropOldest,
+                1 => DeliveryPolicy::Disconnect,
+                2 | 3 if keyed => DeliveryPolicy::Conflate,
+                _ => DeliveryPolicy::Unspecified,
+            },
+            required: topic.starts_with("paced") && !nameless && rng.bool(),
+            present: !rival && !topic.starts_with('~') && rng.u8(..3) == 0,
+            topic,
             rival,
         }
     }
@@ -127,6 +158,7 @@ impl Frames {
             seat.credit = None;
         }
         let start = match seat.cursor {
+            _ if seat.in_snapshot => StartPosition { position: Some(Position::Snapshot(v1::Snapshot {})) },
             Some(cursor) => StartPosition { position: Some(Position::Cursor(cursor)) },
             None => seat.first,
         };
@@ -138,6 +170,9 @@ impl Frames {
             credit: seat.credit,
             mode: seat.mode.into(),
             last_attach: seat.attach,
+            delivery_policy: seat.policy.into(),
+            required: seat.required,
+            presence: seat.present.then(|| v1::Presence { info: "here".into() }),
             ..OpenSession::default()
         };
         let op = Op::Open {
@@ -145,6 +180,7 @@ impl Frames {
             session: seat.session.clone(),
             topic: seat.topic.clone(),
             start: format!("{start:?}"),
+            wish: format!("{:?} {:?} {} {}", seat.mode, seat.policy, seat.required, seat.present),
             last_attach: seat.attach,
             credit: seat.credit.map(|credit| (credit.events, credit.bytes)),
             request,
@@ -180,7 +216,14 @@ impl Frames {
         let seat = &mut self.seats[index];
         seat.unanswered.push_back(Unanswered { seq, id: id.clone(), payload: payload.clone(), request, resent });
         let (session, topic) = (seat.session.clone(), seat.topic.clone());
-        let event = Some(NewEvent { payload: payload.into(), ..NewEvent::default() });
+        let keyed = kind(&seat.topic) == Kind::State;
+        let event = Some(NewEvent {
+            key: if keyed { key(&id).into() } else { Bytes::new() },
+            operation: if keyed && id.ends_with('7') { Operation::Delete.into() } else { 0 },
+            session_scoped: keyed && id.ends_with('3'),
+            payload: payload.into(),
+            ..NewEvent::default()
+        });
         let frame = Frame::Publish(Publish { session: seat.alias, seq, event });
         self.record(Op::Publish { session, topic, seq, id, dedupe_id: false, request });
         self.send(request, frame)
@@ -275,6 +318,10 @@ impl Frames {
         }
         let seat = &mut self.seats[index];
         let limited = seat.credit.is_some_and(|credit| credit.events < PLENTY);
+        if seat.opened && seat.required {
+            self.ack(index)?;
+        }
+        let seat = &mut self.seats[index];
         if seat.opened && (seat.paused || limited) {
             seat.paused = false;
             let credit = limited.then_some(Credit { events: PLENTY, bytes: 0 });
