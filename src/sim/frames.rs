@@ -26,11 +26,12 @@ const QUEUE: usize = 512;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One client, until the run is over.
-pub(super) async fn run(world: World, name: Arc<str>, rival: bool, mut rng: Rng) {
+pub(super) async fn run(world: World, name: Arc<str>, rival: Option<u32>, mut rng: Rng) {
     sleep(Duration::from_millis(rng.u64(..1000))).await;
-    let count = if rival { 1 } else { rng.usize(1..=3) };
-    let seats = (0..count).map(|number| Seat::new(&world, &name, number, rival, &mut rng)).collect();
-    let mut client = Frames { world, name, rng, seats, connection: 0, request: 0, alias: 0, sender: None };
+    let count = if rival.is_some() { 1 } else { rng.usize(1..=3) };
+    let seats = (0..count).map(|number| Seat::new(&world, &name, number, rival.is_some(), &mut rng)).collect();
+    let instance = rival.unwrap_or_default();
+    let mut client = Frames { world, name, instance, rng, seats, connection: 0, request: 0, alias: 0, sender: None };
     while Instant::now() < client.world.read_until {
         let why = match client.connect().await {
             Ok(incoming) => client.converse(incoming).await,
@@ -45,9 +46,9 @@ pub(super) async fn run(world: World, name: Arc<str>, rival: bool, mut rng: Rng)
 struct Frames {
     world: World,
     name: Arc<str>,
+    instance: u32,
     rng: Rng,
     seats: Vec<Seat>,
-    /// Unique in the run only together with the name; rivals count on different ranges.
     connection: u64,
     request: u64,
     alias: u32,
@@ -59,7 +60,11 @@ type Over = String;
 
 impl Frames {
     fn record(&self, op: Op) {
-        self.world.history.push(&self.name, self.connection, op);
+        self.record_in(0, op);
+    }
+
+    fn record_in(&self, epoch: u64, op: Op) {
+        self.world.history.push_from((&self.name, self.instance, self.connection), epoch, op);
     }
 
     fn is_calm(&self) -> bool {
@@ -68,7 +73,7 @@ impl Frames {
 
     /// Makes a connection and opens everything in the same breath.
     async fn connect(&mut self) -> Result<Streaming<StreamDataResponse>, Over> {
-        // Drawn, so that two clients of one name do not count alike.
+        // Drawn, so that it is unique in the run.
         self.connection = self.rng.u64(1..);
         let channel = self.world.network.channel(&self.name, PATIENCE).await?;
         let (sender, frames) = mpsc::channel(QUEUE);

@@ -22,6 +22,10 @@ pub(super) struct Record {
     pub(super) client: Arc<str>,
     /// On which of its connections; 0 where that is hidden from it.
     pub(super) connection: u64,
+    /// Tells apart two of one name.
+    pub(super) instance: u32,
+    /// The epoch that a reader is in.
+    pub(super) epoch: u64,
     pub(super) op: Op,
 }
 
@@ -40,6 +44,8 @@ pub(super) enum Op {
         topic: Arc<str>,
         start: String,
         wish: String,
+        /// It asks to go on at its cursor.
+        resumes: bool,
         last_attach: u64,
         credit: Option<(u64, u64)>,
         request: u64,
@@ -178,9 +184,14 @@ impl History {
         Self { began: Instant::now(), records: Arc::default() }
     }
 
-    pub(super) fn push(&self, client: &Arc<str>, connection: u64, op: Op) {
+    pub(super) fn push(&self, client: &Arc<str>, op: Op) {
+        self.push_from((client, 0, 0), 0, op);
+    }
+
+    /// From an instance of a client, on a connection, in an epoch.
+    pub(super) fn push_from(&self, (client, instance, connection): (&Arc<str>, u32, u64), epoch: u64, op: Op) {
         let at = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.records.lock().push(Record { at, client: client.clone(), connection, op });
+        self.records.lock().push(Record { at, client: client.clone(), connection, instance, epoch, op });
     }
 
     pub(super) fn take(&self) -> Vec<Record> {

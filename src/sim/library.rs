@@ -75,7 +75,11 @@ struct Seat {
 
 impl Seat {
     fn record(&self, op: impl FnOnce(Arc<str>, Arc<str>) -> Op) {
-        self.world.history.push(&self.client, 0, op(self.session.clone(), self.topic.clone()));
+        self.record_in(0, op);
+    }
+
+    fn record_in(&self, epoch: u64, op: impl FnOnce(Arc<str>, Arc<str>) -> Op) {
+        self.world.history.push_from((&self.client, 0, 0), epoch, op(self.session.clone(), self.topic.clone()));
     }
 }
 
@@ -171,7 +175,8 @@ async fn dawdle(reader: &Reader, last: Option<u64>, hasty: bool, rng: &mut Rng) 
 /// Records what was read; true if it was the last.
 fn note(seat: &Seat, item: Item) -> bool {
     let mut last = false;
-    seat.record(|session, topic| match item {
+    let epoch = if let Item::Event(received) = &item { received.cursor.epoch } else { 0 };
+    seat.record_in(epoch, |session, topic| match item {
         Item::Opened(opened) => Op::Opened {
             session,
             topic,

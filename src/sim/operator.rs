@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 use fastrand::Rng;
 use tokio::time::{Instant, sleep, timeout};
 
+use tonic::transport::Channel;
+
 use super::{
     history::{Event, Op, Outcome},
     world::{Kind, World, kind},
@@ -20,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// A back end: publishes under ids of its own, again and again until it is told that the event is stored.
 pub(super) async fn publish(world: World, mut rng: Rng) {
     let client: Arc<str> = "back-end".into();
-    let mut number = 0;
+    let (mut number, mut channel) = (0, None);
     while Instant::now() < world.publish_until {
         sleep(Duration::from_millis(rng.u64(50..1500))).await;
         number += 1;
@@ -36,12 +38,15 @@ pub(super) async fn publish(world: World, mut rng: Rng) {
                 dedupe_id: true,
                 request: attempt,
             };
-            world.history.push(&client, 0, op);
-            let outcome = timeout(LIMIT, publish_once(&world, &topic, &id, &payload)).await;
+            world.history.push(&client, op);
+            let outcome = timeout(LIMIT, publish_once(&world, &mut channel, &topic, &id, &payload)).await;
             let outcome = outcome.unwrap_or(Outcome::Unknown);
+            if matches!(outcome, Outcome::Unknown) {
+                channel = None;
+            }
             let again = matches!(outcome, Outcome::Unknown) || rng.u8(..8) == 0;
             let op = Op::Answered { session: "".into(), topic: topic.clone(), id: id.clone(), outcome };
-            world.history.push(&client, 0, op);
+            world.history.push(&client, op);
             if !again {
                 break;
             }
@@ -49,8 +54,11 @@ pub(super) async fn publish(world: World, mut rng: Rng) {
     }
 }
 
-async fn publish_once(world: &World, topic: &str, id: &str, payload: &str) -> Outcome {
-    let Ok(channel) = world.network.channel("back-end", LIMIT).await else { return Outcome::Unknown };
+async fn publish_once(world: &World, channel: &mut Option<Channel>, topic: &str, id: &str, payload: &str) -> Outcome {
+    if channel.is_none() {
+        *channel = world.network.channel("back-end", LIMIT).await.ok();
+    }
+    let Some(channel) = channel.clone() else { return Outcome::Unknown };
     let event =
         v1::NewEvent { payload: payload.to_owned().into(), dedupe_id: id.to_owned(), ..v1::NewEvent::default() };
     let request = v1::PublishRequest { topic: topic.to_owned(), event: Some(event) };
@@ -92,7 +100,7 @@ pub(super) async fn look(world: &World) {
             }
             after = page.next;
         };
-        world.history.push(&client, 0, Op::Head { topic: topic.clone(), head: (head.epoch, head.offset) });
-        world.history.push(&client, 0, Op::Stored { topic: topic.clone(), epoch: head.epoch, events });
+        world.history.push(&client, Op::Head { topic: topic.clone(), head: (head.epoch, head.offset) });
+        world.history.push(&client, Op::Stored { topic: topic.clone(), epoch: head.epoch, events });
     }
 }

@@ -19,11 +19,11 @@ use crate::{
 };
 
 /// How long things go wrong.
-const CHAOS: Duration = Duration::from_secs(12);
+const CHAOS: Duration = Duration::from_secs(10);
 /// How long after that everybody has to have caught up.
 const CALM: Duration = Duration::from_secs(30);
 /// The moment the simulated wall clock begins at, microseconds since the Unix epoch.
-const ORIGIN: u64 = 1_700_000_000_000_000;
+pub(super) const ORIGIN: u64 = 1_700_000_000_000_000;
 /// What is talked about: the first in every run, others in some.
 const TOPICS: [&str; 7] = ["prices.a", "prices.d", "small.b", "brief.c", "state.e", "signal.f", "paced.g"];
 
@@ -114,19 +114,20 @@ async fn live(seed: u64) -> Vec<Record> {
     }
     for number in 0..rng.usize(1..=3) {
         let name: Arc<str> = format!("frames-{number}").into();
-        clients.push(world.tasks.spawn("frames", frames::run(world.clone(), name.clone(), false, rng.fork())));
+        clients.push(world.tasks.spawn("frames", frames::run(world.clone(), name.clone(), None, rng.fork())));
         callers.push(name);
     }
     // Two that call themselves the same and want the same session.
-    for _ in 0..2 {
+    for instance in 1..=2 {
         let name: Arc<str> = "rival".into();
-        clients.push(world.tasks.spawn("rival", frames::run(world.clone(), name.clone(), true, rng.fork())));
+        clients.push(world.tasks.spawn("rival", frames::run(world.clone(), name.clone(), Some(instance), rng.fork())));
     }
     callers.push("rival".into());
     clients.push(world.tasks.spawn("back end", operator::publish(world.clone(), rng.fork())));
 
     let replica = go_wrong(&world, replica, &callers, &mut rng).await;
-    sleep_until(world.read_until).await;
+    // Before they leave: what is bound to them goes with them.
+    sleep_until(world.read_until - Duration::from_secs(1)).await;
     operator::look(&world).await;
     for client in clients {
         client.await.expect("it does not panic");
@@ -173,13 +174,13 @@ async fn go_wrong(world: &World, mut replica: Replica, callers: &[Arc<str>], rng
             13 if restarts > 0 => {
                 restarts -= 1;
                 let left = std::mem::replace(&mut replica, Replica::start(&world.network));
-                world.history.push(&nobody, 0, Op::Fault { what: "drain".into(), took_hold: true });
+                world.history.push(&nobody, Op::Fault { what: "drain".into(), took_hold: true });
                 left.leave().await;
                 ("drained".to_owned(), 1)
             }
             _ => continue,
         };
-        world.history.push(&nobody, 0, Op::Fault { what, took_hold: hit > 0 });
+        world.history.push(&nobody, Op::Fault { what, took_hold: hit > 0 });
     }
     for caller in callers {
         world.network.set_rate(caller, 10_000_000);

@@ -81,7 +81,8 @@ impl Frames {
         let (session, topic) = (seat.session.clone(), seat.topic.clone());
         let events = frame.events.iter().map(Event::new).collect();
         let v1::Delivery { prev, skipped, snapshot, .. } = *frame;
-        self.record(Op::Deliver { session, topic, prev, skipped, snapshot, events });
+        let epoch = seat.cursor.map_or(0, |cursor| cursor.epoch);
+        self.record_in(epoch, Op::Deliver { session, topic, prev, skipped, snapshot, events });
     }
 
     fn gap(&mut self, frame: &v1::Gap) {
@@ -144,6 +145,7 @@ impl Frames {
         let reason = closed.failure.map(|failure| failure.reason);
         let seat = &mut self.seats[index];
         seat.detached();
+        seat.ousted = reason.as_deref() == Some("TAKEN_OVER");
         // What is unanswered is sent again when it is open again.
         let session = seat.session.clone();
         self.record(Op::Closed { session, reason });

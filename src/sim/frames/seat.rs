@@ -49,8 +49,10 @@ pub(super) struct Seat {
     policy: DeliveryPolicy,
     required: bool,
     present: bool,
-    /// Another wants the same session; the last to come keeps it in the end.
+    /// Another wants the same session.
     rival: bool,
+    /// And has got it; the last to come keeps it in the end.
+    pub(super) ousted: bool,
 }
 
 /// The key an event has in a keyed topic: one of a few, and always the same for the same event.
@@ -126,6 +128,7 @@ impl Seat {
             present: !rival && !topic.starts_with('~') && rng.u8(..3) == 0,
             topic,
             rival,
+            ousted: false,
         }
     }
 
@@ -153,7 +156,7 @@ impl Frames {
         let (alias, calm, request) = (self.alias, self.is_calm(), self.request());
         let seat = &mut self.seats[index];
         seat.alias = alias;
-        seat.wants_open = false;
+        (seat.wants_open, seat.ousted) = (false, false);
         if calm {
             seat.credit = None;
         }
@@ -181,6 +184,7 @@ impl Frames {
             topic: seat.topic.clone(),
             start: format!("{start:?}"),
             wish: format!("{:?} {:?} {} {}", seat.mode, seat.policy, seat.required, seat.present),
+            resumes: matches!(start.position, Some(Position::Cursor(_))),
             last_attach: seat.attach,
             credit: seat.credit.map(|credit| (credit.events, credit.bytes)),
             request,
@@ -294,8 +298,10 @@ impl Frames {
     }
 
     pub(super) fn close(&mut self, index: usize) -> Result<(), Over> {
-        let (keep, request) = (self.rng.bool(), self.request());
+        let (dice, request) = (self.rng.bool(), self.request());
         let seat = &mut self.seats[index];
+        // Or the numbers of the other's attaches would begin anew.
+        let keep = dice || seat.rival;
         // With publishes unanswered it would not know which of them the server still knows.
         if !seat.opened || !seat.unanswered.is_empty() {
             return Ok(());
@@ -313,7 +319,7 @@ impl Frames {
 
     /// Lets everything come.
     pub(super) fn relax(&mut self, index: usize) -> Result<(), Over> {
-        if !self.seats[index].rival {
+        if !self.seats[index].ousted {
             self.reopen(index)?;
         }
         let seat = &mut self.seats[index];
