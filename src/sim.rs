@@ -4,6 +4,7 @@
 //! `make sim` runs thousands of seeds. One that fails is added to `tests/sim-regressions.txt`, with which every run
 //! begins; `BOWLINE_SEED=n cargo test --lib sim::` replays one and prints its history.
 
+mod bugs;
 mod coverage;
 mod frames;
 mod history;

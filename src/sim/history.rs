@@ -120,6 +120,8 @@ pub(super) enum Op {
         what: String,
         took_hold: bool,
     },
+    /// The run is over, and a client is not.
+    Stuck,
     /// The run is over: where the topic's log ends.
     Head {
         topic: Arc<str>,

@@ -53,6 +53,7 @@ fn caught_up(records: &[Record]) -> Vec<Violation> {
             Op::Closed { session, reason: Some(_) } if record.connection == 0 => {
                 open.remove(&(record.client.clone(), session.clone()));
             }
+            Op::Stuck => found.push(Violation::new("G13", record, "waits for ever")),
             Op::Stands { session, .. } => drop(stand.insert((record.client.clone(), session.clone()))),
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
     frames,
@@ -22,6 +22,8 @@ use crate::{
 const CHAOS: Duration = Duration::from_secs(10);
 /// How long after that everybody has to have caught up.
 const CALM: Duration = Duration::from_secs(30);
+/// How long clients may take to leave.
+const LEAVE: Duration = Duration::from_secs(60);
 /// The moment the simulated wall clock begins at, microseconds since the Unix epoch.
 pub(super) const ORIGIN: u64 = 1_700_000_000_000_000;
 /// What is talked about: the first in every run, others in some.
@@ -130,7 +132,10 @@ async fn live(seed: u64) -> Vec<Record> {
     sleep_until(world.read_until - Duration::from_secs(1)).await;
     operator::look(&world).await;
     for client in clients {
-        client.await.expect("it does not panic");
+        match timeout_at(world.read_until + LEAVE, client).await {
+            Ok(left) => left.expect("it does not panic"),
+            Err(_) => world.history.push(&"a client".into(), Op::Stuck),
+        }
     }
     replica.leave().await;
     world.history.take()
