@@ -1,6 +1,7 @@
 //! The command line: everything but `serve` and `config` stands on the client library alone.
 
 mod chat;
+mod check;
 mod config;
 mod csv;
 mod exit;
@@ -9,6 +10,9 @@ mod interrupt;
 mod json;
 mod line;
 mod output;
+mod pages;
+mod people;
+mod presence;
 mod printer;
 mod probe;
 mod progress;
@@ -68,7 +72,9 @@ enum Command {
     Chat(chat::Args),
     History(history::Args),
     Topics(topics::Args),
+    Presence(presence::Args),
     Probe(probe::Args),
+    Check(check::Args),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: bowline completions bash > ~/.local/share/bash-completion/completions/bowline")]
     Completions {
@@ -100,10 +106,12 @@ pub fn run() -> ExitCode {
         Command::Chat(args) => end(block_on(chat::run(args))),
         Command::History(args) => end(block_on(history::run(args))),
         Command::Topics(args) => end(block_on(topics::run(args))),
+        Command::Presence(args) => end(block_on(presence::run(args))),
         Command::Probe(args) => match block_on(async { Ok(probe::run(args).await) }) {
             Ok(health) => health.into(),
             Err(stop) => end(Err(stop)),
         },
+        Command::Check(args) => end(check::run(args)),
         Command::Completions { shell } => end(completions(shell)),
     }
 }

@@ -28,6 +28,12 @@
 //! # }
 //! ```
 //!
+//! A keyed topic is read with [`Start::Snapshot`] and folded into a [`Mirror`]. Keys that are to go with their session
+//! ([`NewEvent::session_scoped`]) outlive a reconnect within the server's `key_grace`, but not a longer absence, and
+//! nothing outlives a restart of a server that keeps its history in memory. The library does not put them again: by then
+//! another may have a right to the key. A program that reads the topic finds its key [removed](Change::Removed) and
+//! decides; one that only publishes hears of every reconnect by [`Item::Opened`].
+//!
 //! Inside: handles put a [`command`] into a bounded queue, one [`worker`] task owns all state and the [`link`]s to the
 //! server. The rules of the protocol stand in files without any I/O: [`chain`], [`window`], [`outstanding`],
 //! [`backoff`].
@@ -39,6 +45,7 @@ mod command;
 mod error;
 mod item;
 mod link;
+mod mirror;
 #[cfg(test)]
 pub(crate) mod network;
 mod open;
@@ -66,6 +73,7 @@ pub use backoff::Backoff;
 pub use builder::Builder;
 pub use error::{Error, ErrorKind, Refusal};
 pub use item::{ChainBreak, Gap, Item, Opened, Received};
+pub use mirror::{Change, Mirror};
 pub use open::{Open, Start};
 pub use session::{Publisher, Reader, Receipt, Session};
 

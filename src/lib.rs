@@ -35,7 +35,8 @@ pub mod transport;
 pub mod app;
 pub mod config;
 
-// Outside: uses words only.
+// Outside: uses words only; `checker` not even those.
+pub mod checker;
 pub mod cli;
 pub mod client;
 

@@ -4,7 +4,13 @@
 //! that arrives while somebody types replaces what stands on the line; the terminal still has it (Ctrl-R shows it
 //! again) and Enter sends all of it.
 
-use std::{collections::HashMap, future::Future, io::IsTerminal as _, pin::Pin, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    io::IsTerminal as _,
+    pin::Pin,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use clap::Args as ClapArgs;
@@ -20,6 +26,7 @@ use super::{
     interrupt::Interrupt,
     line::Lines,
     output::Output,
+    people::{self, People, harmless},
     server::{Patience, ServerArgs, Standing},
     subscribe,
 };
@@ -44,9 +51,12 @@ Examples:
 
 Type a line and press Enter to send it; Ctrl-D leaves. Where standard input is
 not a terminal, the command leaves once everything was sent, and shows its own
-messages like all others.";
+messages like all others.
 
-/// Chat in a topic: shows what others say, and sends what you type.
+Lines that begin with * are about the room: who is there, who joins and who
+leaves. `bowline presence chat.lobby` tells the same to scripts.";
+
+/// Chat in a topic: shows who is there and what others say, and sends what you type.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -79,12 +89,20 @@ pub(super) async fn run(args: Args) -> Result<(), Stop> {
 
 async fn talk(args: &Args, client: &Client, interrupt: &mut Interrupt) -> Result<(), Stop> {
     let start = if args.last == 0 { Start::Live } else { Start::Last(args.last) };
-    let opening = client.open(Open::topic(&args.topic).start(start));
-    let session = interrupt.or(opening).await?.map_err(|error| args.server.stop(&error))?;
+    let entering = async {
+        let people = People::open(client, &args.topic).await?;
+        // There once all is ready, so that nobody is greeted by a room that does not hear yet.
+        let session = client.open(Open::topic(&args.topic).start(start).presence("")).await?;
+        Ok((people, session))
+    };
+    let entered = interrupt.or(entering).await?;
+    let (people, session) = entered.map_err(|error: Error| args.server.stop(&error))?;
     let output = Output::stdout().map_err(|error| Stop::stdout(&error))?;
     let room = Room {
         args,
         session,
+        people,
+        names: None,
         output,
         zone: TimeZone::system(),
         voice: format!("{:016x}", fastrand::u64(..)),
@@ -104,6 +122,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Published, Error>> + Send>>;
 enum Step {
     Line(Option<Bytes>),
     Item(Option<Item>),
+    Moved,
     Answer(Result<Published, Error>),
     News(String),
 }
@@ -111,6 +130,9 @@ enum Step {
 struct Room<'a> {
     args: &'a Args,
     session: Session,
+    people: People,
+    /// Those who are there, as far as was told.
+    names: Option<BTreeSet<String>>,
     output: Output,
     zone: TimeZone,
     /// Value of our messages' `VOICE`.
@@ -132,13 +154,18 @@ impl Room<'_> {
         let mut lines = Lines::new(BufReader::new(tokio::io::stdin()), MAX_MESSAGE);
         // The first item says what was said before; only then is it known when everything was shown.
         let mut entered = false;
-        while self.until.is_none() || !entered || self.head.is_some() || self.unseen > 0 || !self.answers.is_empty() {
+        while self.until.is_none() || !entered || !self.is_quiet() {
             let (reading, until) = (self.until.is_none(), self.until.unwrap_or_else(Instant::now));
             let step = tokio::select! {
                 biased;
                 stop = interrupt.next() => return Err(stop),
                 news = standing.next() => Step::News(news),
                 item = self.session.next() => Step::Item(item),
+                moved = self.people.next() => match moved {
+                    Ok(Some(_)) => Step::Moved,
+                    Ok(None) => return Ok(()),
+                    Err(error) => return Err(self.args.server.stop(&error)),
+                },
                 Some(answer) = self.answers.next(), if !self.answers.is_empty() => Step::Answer(answer),
                 () = sleep_until(until), if !reading => {
                     return Err(Stop::failure("the server has not confirmed everything that was said"));
@@ -154,6 +181,7 @@ impl Room<'_> {
                     entered = true;
                     self.hear(item)?;
                 }
+                Step::Moved => self.tell()?,
                 Step::Answer(Ok(_)) => {}
                 Step::Answer(Err(error)) => {
                     self.unseen = self.unseen.saturating_sub(1);
@@ -167,6 +195,19 @@ impl Room<'_> {
             }
         }
         Ok(())
+    }
+
+    /// True once everything was shown: what was said before, our own messages, who is there.
+    fn is_quiet(&self) -> bool {
+        self.head.is_none() && self.unseen == 0 && self.answers.is_empty() && self.names.is_some()
+    }
+
+    /// Shows who came and who went.
+    fn tell(&mut self) -> Result<(), Stop> {
+        let now = self.people.names();
+        let before = self.names.replace(now.clone());
+        let news = people::sentences(before.as_ref(), &now, &self.args.name);
+        news.iter().try_for_each(|sentence| self.show(&format!("* {sentence}")))
     }
 
     async fn say(&mut self, line: Bytes) -> Result<(), Stop> {
@@ -216,18 +257,11 @@ impl Room<'_> {
 
 /// `[12:34] name: text`, or with the day if it is not today.
 fn message(event: &Event, zone: &TimeZone) -> String {
-    let time =
-        i64::try_from(event.time_us).ok().and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or_default();
-    let (time, now) = (time.to_zoned(zone.clone()), Timestamp::now().to_zoned(zone.clone()));
+    let (time, now) = (people::local(event.time_us, zone), Timestamp::now().to_zoned(zone.clone()));
     let format = if time.date() == now.date() { "%H:%M" } else { "%d %b %H:%M" };
     let name = if event.publisher.is_empty() { "(a service)" } else { &event.publisher };
     let text = String::from_utf8_lossy(&event.payload);
     format!("[{}] {name}: {}", time.strftime(format), harmless(&text))
-}
-
-/// Without what could move the cursor or switch the terminal: other people wrote it.
-fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -4,18 +4,14 @@ use clap::Args as ClapArgs;
 
 use super::{
     exit::{Stop, notice},
-    interrupt::Interrupt,
     json,
-    output::Output,
+    pages::{self, Topics},
     server::ServerArgs,
 };
 use crate::{
-    proto::v1::{self, ReadHistoryRequest, topic_service_client::TopicServiceClient},
+    proto::v1::{self, ReadHistoryRequest},
     types::{Cursor, Timestamp},
 };
-
-/// Events asked for at a time: the most a server returns.
-const PAGE: u32 = 1000;
 
 /// The end of `bowline history --help`.
 const EXAMPLES: &str = "\
@@ -48,30 +44,19 @@ pub(super) struct Args {
 
 /// Runs it.
 pub(super) async fn run(args: Args) -> Result<(), Stop> {
-    let mut interrupt = Interrupt::listen()?;
-    interrupt.or(print_all(&args)).await?
-}
-
-async fn print_all(args: &Args) -> Result<(), Stop> {
-    let mut output = Output::stdout().map_err(|error| Stop::stdout(&error))?;
-    let mut topics = TopicServiceClient::new(args.server.channel().await?);
-    let mut after = args.after.map(wire);
-    let mut last = args.last.unwrap_or_default();
+    let request = |after, last| ReadHistoryRequest { topic: args.topic.clone(), after, last, limit: pages::SIZE };
+    let first = request(args.after.map(wire), args.last.unwrap_or_default());
+    let ask = async |topics: &mut Topics, request| topics.read_history(request).await;
     let mut end = None;
-    loop {
-        let request = ReadHistoryRequest { topic: args.topic.clone(), after, last, limit: PAGE };
-        let answer = topics.read_history(args.server.request(request)?).await;
-        let page = answer.map_err(|status| args.server.rpc_stop(&status))?.into_inner();
+    let show = |page: v1::ReadHistoryResponse, text: &mut Vec<u8>| {
         let (next, head) = (page.next.unwrap_or_default(), page.head.unwrap_or_default());
         // What comes while we read is for the next time: otherwise a busy topic would never end.
         let end = *end.get_or_insert(head);
-        let text = args.page(&page, end);
-        output.write(&text).map_err(|error| Stop::stdout(&error))?;
-        if next.epoch != end.epoch || next.offset >= end.offset || page.events.is_empty() {
-            return Ok(());
-        }
-        (after, last) = (Some(next), 0);
-    }
+        args.page(&page, end, text);
+        let done = next.epoch != end.epoch || next.offset >= end.offset || page.events.is_empty();
+        (!done).then(|| request(Some(next), 0))
+    };
+    pages::print(&args.server, first, ask, show).await
 }
 
 fn wire(cursor: Cursor) -> v1::Cursor {
@@ -79,13 +64,12 @@ fn wire(cursor: Cursor) -> v1::Cursor {
 }
 
 impl Args {
-    fn page(&self, page: &v1::ReadHistoryResponse, end: v1::Cursor) -> Vec<u8> {
-        let mut text = Vec::new();
+    fn page(&self, page: &v1::ReadHistoryResponse, end: v1::Cursor, text: &mut Vec<u8>) {
         let epoch = page.next.unwrap_or_default().epoch;
         // A reader that names no place to begin after has nothing to miss.
         if page.gap && self.after.is_some() {
             if self.json {
-                json::line(&mut text, &serde_json::json!({ "gap": {} }));
+                json::line(text, &serde_json::json!({ "gap": {} }));
             } else {
                 notice("events before the first one here are gone: the server no longer has them");
             }
@@ -93,12 +77,11 @@ impl Args {
         for event in page.events.iter().take_while(|event| event.offset <= end.offset) {
             if self.json {
                 let cursor = Cursor { epoch, offset: event.offset, time: Timestamp(event.time_us) };
-                json::line(&mut text, &json::EventLine::new(cursor, event));
+                json::line(text, &json::EventLine::new(cursor, event));
             } else {
                 text.extend_from_slice(&event.payload);
                 text.push(b'\n');
             }
         }
-        text
     }
 }

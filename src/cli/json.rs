@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
-use crate::client::{Event, Gap, Opened, Operation, Received};
+use crate::{
+    client::{Cursor, Event, Gap, Opened, Operation, Received},
+    proto::v1::Member,
+};
 
 /// Appends an object and a line end.
 pub(super) fn line(text: &mut Vec<u8>, object: &impl Serialize) {
@@ -87,6 +90,40 @@ impl<'a> EventLine<'a> {
     }
 }
 
+/// A member of a topic.
+#[derive(Debug, Serialize)]
+pub(super) struct MemberLine<'a> {
+    client_id: &'a str,
+    session_id: &'a str,
+    since_us: u64,
+    #[serde(flatten)]
+    info: Option<About<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+enum About<'a> {
+    #[serde(rename = "info")]
+    Text(&'a str),
+    #[serde(rename = "info_base64")]
+    Bytes(String),
+}
+
+impl<'a> MemberLine<'a> {
+    /// That of a member.
+    pub(super) fn new(member: &'a Member) -> Self {
+        let about = || match std::str::from_utf8(&member.info) {
+            Ok(text) => About::Text(text),
+            Err(_) => About::Bytes(STANDARD.encode(&member.info)),
+        };
+        Self {
+            client_id: &member.client_id,
+            session_id: &member.session_id,
+            since_us: member.since_us,
+            info: (!member.info.is_empty()).then(about),
+        }
+    }
+}
+
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -110,6 +147,16 @@ pub(super) fn gap(text: &mut Vec<u8>, gap: &Gap) {
     line(text, &object);
 }
 
+/// `{"snapshot_begin": …}`: a snapshot of a keyed topic begins, and with it the topic anew.
+pub(super) fn snapshot_begin(text: &mut Vec<u8>, of: Cursor) {
+    line(text, &serde_json::json!({ "snapshot_begin": { "cursor": of.to_string() } }));
+}
+
+/// `{"snapshot_end": …}`: it is complete.
+pub(super) fn snapshot_end(text: &mut Vec<u8>, of: Cursor) {
+    line(text, &serde_json::json!({ "snapshot_end": { "cursor": of.to_string() } }));
+}
+
 /// The word of an enum value without the enum's name.
 pub(super) fn short<'a>(name: &'a str, prefix: &str) -> &'a str {
     name.strip_prefix(prefix).unwrap_or(name)
@@ -120,7 +167,6 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::client::Cursor;
 
     #[test]
     fn an_event_is_text_where_it_is_text_and_base64_where_it_is_not() {
@@ -140,6 +186,17 @@ mod tests {
         assert_eq!((&object["key"], &object["publisher"]), (&"k".into(), &"p".into()));
         assert_eq!(object["operation"], "delete");
         assert!(object.get("payload").is_none());
+    }
+
+    #[test]
+    fn a_member_tells_of_itself_what_it_wants_to() {
+        let mut member = Member { client_id: "alice".into(), session_id: "s".into(), since_us: 5, ..Member::default() };
+        let print = |member: &Member| serde_json::to_string(&MemberLine::new(member)).unwrap();
+        assert_eq!(print(&member), r#"{"client_id":"alice","session_id":"s","since_us":5}"#);
+        member.info = "here".into();
+        assert!(print(&member).ends_with(r#","info":"here"}"#));
+        member.info = vec![0xff].into();
+        assert!(print(&member).ends_with(r#","info_base64":"/w=="}"#));
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl Batch {
         self.ends.push((self.text.len(), cursor));
     }
 
+    /// The lines.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// Bytes in it.
     pub(super) fn len(&self) -> usize {
         self.text.len()
@@ -102,12 +107,17 @@ impl Printer {
         }
     }
 
-    /// Moves the place to where an announced loss ends, with a remark about it. Blocks.
-    pub(super) fn jump(&mut self, to: Cursor, text: &[u8]) -> Result<(), Stop> {
+    /// Prints a remark about an announced loss that moves the place later. Blocks.
+    pub(super) fn lose(&mut self, text: &[u8]) -> Result<(), Stop> {
         // What would agree with the rest of what was printed will never come.
         let end = self.printed.give_up();
         let remarks = std::mem::take(&mut self.remarks);
-        self.put(&[end, &remarks, text].concat())?;
+        self.put(&[end, &remarks, text].concat())
+    }
+
+    /// Moves the place to where an announced loss ends, with a remark about it. Blocks.
+    pub(super) fn jump(&mut self, to: Cursor, text: &[u8]) -> Result<(), Stop> {
+        self.lose(text)?;
         self.state.as_mut().map_or(Ok(()), |state| state.begin(to, 0, &self.output))
     }
 

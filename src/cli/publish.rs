@@ -1,31 +1,34 @@
 //! `bowline pub`.
 
-use std::{future::Future, num::NonZeroUsize, path::PathBuf, pin::Pin, time::Duration};
+mod publishing;
+
+use std::{num::NonZeroUsize, path::PathBuf, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use clap::Args as ClapArgs;
-use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
-use tokio::{
-    io::{AsyncBufRead, BufReader},
-    time::{Instant, sleep_until},
-};
+use futures_util::StreamExt as _;
+use tokio::io::{AsyncBufRead, BufReader};
 
 use super::{
     csv,
-    exit::{Stop, notice, plain},
+    exit::{Stop, plain},
     interrupt::Interrupt,
     line::Lines,
     progress::Progress,
-    rate::{Pace, Rate},
-    server::{ClientArgs, Standing},
-    tally::Tally,
+    rate::Rate,
+    server::ClientArgs,
 };
-use crate::client::{Client, Error, ErrorKind, Item, NewEvent, Open, Published, Session, Status};
+use crate::client::{Client, Item, NewEvent, Open, Operation, Session, Status};
+
+use publishing::Publishing;
 
 /// How long a server may be away before a publisher gives up, unless told otherwise.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// Read from the input at a time, bytes.
 const READ_BUFFER: usize = 64 * 1024;
+
+/// Where lines come from.
+type Input = Lines<Pin<Box<dyn AsyncBufRead + Send>>>;
 
 /// The end of `bowline pub --help`.
 const EXAMPLES: &str = "\
@@ -37,11 +40,21 @@ Examples:
   tail -F access.log | bowline pub logs.web --give-up-after 1h
   bowline pub prices --file big.csv --session load --resume
       and after a failure the same again: goes on with the first missing line
+  echo 'MSFT' | bowline pub state.prices --delete
+  (echo 'desk-7,busy'; cat) | bowline pub state.desks --key-column 1 --session-scoped
+      desk-7 is there until Ctrl-D ends the input
 
 Lines:
   A line is what stands between line ends (\\n); a carriage return belongs to
   it. Empty lines are events too, so that `bowline sub` prints the same file
   again. A line longer than the server's limit ends the command.
+
+Keys:
+  Topics of class state have keys: --key-column N says where the key is in a
+  line, and the line is the key's value. With --delete the line, or its column
+  N, is a key to be removed. With --session-scoped the server removes the keys
+  when the command ends, or 15 s (session.key_grace) after its connection was
+  lost; when it is back it puts them again, as they were last.
 
 Certainty:
   Exit code 0 means that the server has acknowledged every line; otherwise
@@ -64,6 +77,12 @@ pub(super) struct Args {
     /// The lines are CSV: make column N, counted from 1, the event's key.
     #[arg(long, value_name = "N")]
     key_column: Option<NonZeroUsize>,
+    /// Remove keys: each line is one, or its column if --key-column is given.
+    #[arg(long)]
+    delete: bool,
+    /// Let the keys go when the command ends; hold its input open for as long as they are to stay.
+    #[arg(long, requires = "key_column", conflicts_with_all = ["delete", "resume"])]
+    session_scoped: bool,
     /// Publish at a steady pace, such as 100/s or 30/m. At most a second's delay is caught up.
     #[arg(long, value_name = "N/s")]
     rate: Option<Rate>,
@@ -113,18 +132,11 @@ fn max_payload(client: &Client) -> usize {
     usize::try_from(limit).ok().filter(|&limit| limit > 0).unwrap_or(5 * 1024 * 1024)
 }
 
-/// What happens next while lines are read and answers come in.
-enum Step {
-    Line(Option<Bytes>),
-    Answer(Result<Published, Error>),
-    News(String),
-}
-
 impl Args {
     async fn publish_all(
         &self,
         client: &Client,
-        lines: Lines<Pin<Box<dyn AsyncBufRead + Send>>>,
+        lines: Input,
         progress: Progress,
         interrupt: &mut Interrupt,
     ) -> Result<(), Stop> {
@@ -135,29 +147,25 @@ impl Args {
         let opening = client.open(open);
         let mut session = interrupt.or(opening).await?.map_err(|error| self.client.server.stop(&error))?;
         let skip = if self.resume { interrupt.or(published_seq(&mut session)).await? } else { 0 };
-        let publishing = Publishing {
-            args: self,
-            session,
-            lines,
-            skip,
-            pace: self.rate.map(Pace::new),
-            answers: FuturesOrdered::new(),
-            tally: Tally::new(&self.topic),
-            progress,
-            standing: Standing::new(client),
-            given_up: false,
-        };
+        let publishing = Publishing::new(self, client, session, lines, skip, progress);
         publishing.run(interrupt).await
     }
 
     fn event(&self, line: Bytes, number: u64) -> Result<NewEvent, Stop> {
-        let mut event = NewEvent::default();
+        let mut event = NewEvent { session_scoped: self.session_scoped, ..NewEvent::default() };
         if let Some(column) = self.key_column {
             let key = csv::column(&line, column.get())
                 .map_err(|missing| Stop::failure(format!("line {number} has no column {column}: {missing}")))?;
             event.key = Bytes::copy_from_slice(&key);
         }
-        event.payload = line;
+        if self.delete {
+            event.set_operation(Operation::Delete);
+            if self.key_column.is_none() {
+                event.key = line;
+            }
+        } else {
+            event.payload = line;
+        }
         Ok(event)
     }
 }
@@ -167,124 +175,5 @@ async fn published_seq(session: &mut Session) -> u64 {
     match session.next().await {
         Some(Item::Opened(opened)) => opened.published_seq,
         _ => 0,
-    }
-}
-
-/// Publishes on their way.
-struct Publishing<'a> {
-    args: &'a Args,
-    session: Session,
-    lines: Lines<Pin<Box<dyn AsyncBufRead + Send>>>,
-    /// Lines to leave out.
-    skip: u64,
-    pace: Option<Pace>,
-    /// In the order of the lines. Bounded: the library lets no more publishes out than the server allows, and what is
-    /// answered is taken out after each.
-    answers: FuturesOrdered<Answer>,
-    tally: Tally,
-    progress: Progress,
-    standing: Standing,
-    /// Publishes failed because the client is ending.
-    given_up: bool,
-}
-
-type Answer = Pin<Box<dyn Future<Output = Result<Published, Error>> + Send>>;
-
-impl Publishing<'_> {
-    async fn run(mut self, interrupt: &mut Interrupt) -> Result<(), Stop> {
-        let mut stop = self.send_and_count(interrupt).await.err();
-        // What was sent before an end is still answered; whoever does not want to wait for it interrupts (again).
-        while let Some(answer) = interrupt.or(self.answers.next()).await.ok().flatten() {
-            stop = stop.or(self.count(answer).err());
-        }
-        self.progress.finish();
-        self.tally.report(self.args.json)?;
-        let Some(mut stop) = stop else { return Ok(()) };
-        if self.given_up
-            && let Some(error) = self.standing.end().await
-        {
-            stop = self.args.client.server.stop(&error);
-        }
-        Err(Stop { sentence: self.tally.epitaph(&stop.sentence, self.lines.number()), ..stop })
-    }
-
-    async fn send_and_count(&mut self, interrupt: &mut Interrupt) -> Result<(), Stop> {
-        let mut reading = true;
-        while reading || !self.answers.is_empty() {
-            let step = tokio::select! {
-                biased;
-                stop = interrupt.next() => return Err(stop),
-                news = self.standing.next() => Step::News(news),
-                Some(answer) = self.answers.next(), if !self.answers.is_empty() => Step::Answer(answer),
-                line = self.lines.next(), if reading => {
-                    Step::Line(line.map_err(|error| Stop::failure(error.to_string()))?)
-                }
-            };
-            match step {
-                Step::News(sentence) => self.progress.aside(|| notice(sentence)),
-                Step::Answer(answer) => self.count(answer)?,
-                Step::Line(None) => reading = false,
-                Step::Line(Some(line)) if self.lines.number() <= self.skip => self.tally.skip(line.len()),
-                Step::Line(Some(line)) => self.publish(line, interrupt).await?,
-            }
-        }
-        Ok(())
-    }
-
-    async fn publish(&mut self, line: Bytes, interrupt: &mut Interrupt) -> Result<(), Stop> {
-        let event = self.args.event(line, self.lines.number())?;
-        if let Some(pace) = &mut self.pace {
-            let due = pace.next();
-            if due > Instant::now() {
-                self.wait(due, interrupt).await?;
-            }
-        }
-        let length = event.payload.len();
-        let receipt = loop {
-            let publishing = self.session.publish(event.clone());
-            tokio::select! {
-                biased;
-                stop = interrupt.next() => return Err(stop),
-                news = self.standing.next() => self.progress.aside(|| notice(news)),
-                receipt = publishing => break receipt.map_err(|error| self.args.client.server.stop(&error))?,
-            }
-        };
-        self.answers.push_back(Box::pin(receipt));
-        self.tally.sent(length);
-        while let Some(Some(answer)) = self.answers.next().now_or_never() {
-            self.count(answer)?;
-        }
-        Ok(())
-    }
-
-    /// Waits for the next line's moment, and counts answers meanwhile.
-    async fn wait(&mut self, due: Instant, interrupt: &mut Interrupt) -> Result<(), Stop> {
-        loop {
-            tokio::select! {
-                biased;
-                stop = interrupt.next() => return Err(stop),
-                Some(answer) = self.answers.next(), if !self.answers.is_empty() => self.count(answer)?,
-                () = sleep_until(due) => return Ok(()),
-            }
-        }
-    }
-
-    fn count(&mut self, answer: Result<Published, Error>) -> Result<(), Stop> {
-        match answer {
-            Ok(published) => {
-                self.tally.stored(&published);
-                self.progress.set(self.tally.bytes(), self.tally.lines());
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::UnknownOutcome => {
-                self.given_up = true;
-                Err(self.args.client.server.stop(&error))
-            }
-            Err(error) => {
-                let line = self.tally.failed();
-                let stop = self.args.client.server.stop(&error);
-                Err(Stop { sentence: format!("line {line}: {}", stop.sentence), ..stop })
-            }
-        }
     }
 }

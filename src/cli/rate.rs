@@ -1,4 +1,4 @@
-//! `--rate`: publishing on an absolute schedule.
+//! `--rate`: publishing on an absolute schedule; and the most that `--max-rate` wants.
 
 use std::{str::FromStr, time::Duration};
 
@@ -27,6 +27,20 @@ impl FromStr for Rate {
             Ok(n) if n.is_finite() && n > 0.0 && (1e-6..=1e9).contains(&(n / seconds)) => Ok(Self(n / seconds)),
             _ => Err("must be a number above 0, such as 100/s or 30/m".to_owned()),
         }
+    }
+}
+
+/// `--max-rate`: so many per second, in whole numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hertz(pub(super) u32);
+
+impl FromStr for Hertz {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix("/s").unwrap_or(text);
+        let number = number.parse().ok().filter(|&number| number > 0);
+        number.map(Self).ok_or_else(|| "must be a whole number above 0, such as 5/s".to_owned())
     }
 }
 
@@ -70,6 +84,14 @@ mod tests {
         }
         for bad in ["", "0", "-1/s", "x/s", "5/day", "inf", "NaN/s", "/s", "1e300"] {
             assert!(bad.parse::<Rate>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_maximum_is_whole() {
+        assert_eq!(("5/s".parse(), "20".parse()), (Ok(Hertz(5)), Ok(Hertz(20))));
+        for bad in ["", "0", "0.5/s", "5/m", "-1/s"] {
+            assert!(bad.parse::<Hertz>().is_err(), "{bad:?}");
         }
     }
 

@@ -17,16 +17,19 @@ pub(super) enum From {
     Since(Duration),
     /// After this place.
     After(Cursor),
+    /// With the latest event of each key.
+    Snapshot,
 }
 
 impl FromStr for From {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let forms = "write live, earliest, last:N, since:DURATION (such as since:10m) or EPOCH:OFFSET";
+        let forms = "write live, earliest, snapshot, last:N, since:DURATION (such as since:10m) or EPOCH:OFFSET";
         match text.split_once(':') {
             None if text == "live" => Ok(Self::Live),
             None if text == "earliest" => Ok(Self::Earliest),
+            None if text == "snapshot" => Ok(Self::Snapshot),
             None => Err(forms.to_owned()),
             Some(("last", count)) => {
                 count.parse().map(Self::Last).map_err(|_| format!("{count:?} is no number of events; write last:100"))
@@ -49,6 +52,7 @@ mod tests {
         let cases = [
             ("live", From::Live),
             ("earliest", From::Earliest),
+            ("snapshot", From::Snapshot),
             ("last:20", From::Last(20)),
             ("since:90s", From::Since(Duration::from_secs(90))),
             ("since:1h 30m", From::Since(Duration::from_secs(5400))),

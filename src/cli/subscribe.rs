@@ -4,7 +4,7 @@ mod reading;
 
 use std::path::PathBuf;
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
@@ -13,16 +13,19 @@ use super::{
     interrupt::{GRACE, Interrupt},
     output::Output,
     printer::Printer,
+    rate::Hertz,
     server::{ClientArgs, Standing},
     start::From,
     state::{Key, State},
 };
-use crate::client::{Client, Gap, GapReason, Open, Start, Timestamp};
+use crate::client::{Client, DeliveryPolicy, Gap, GapReason, Open, Start, Timestamp};
 
 use reading::Reading;
 
 /// Most items taken from the session at a time.
 const BATCH_ITEMS: usize = 512;
+/// Payload bytes that may wait to be printed.
+const CREDIT_BYTES: u64 = 1024 * 1024;
 
 /// The end of `bowline sub --help`.
 const EXAMPLES: &str = "\
@@ -33,6 +36,8 @@ Examples:
   bowline sub prices --from earliest --no-follow > prices.csv
   bowline sub prices --session desk >> prices.csv
       and however it ended, the same again: goes on where it was
+  bowline sub state.prices --from snapshot --policy conflate --max-rate 2/s --json
+      a keyed topic: the latest of each key, twice a second
 
 Sessions:
   With --session the place is kept in a state file after every batch of lines.
@@ -40,12 +45,28 @@ Sessions:
   any moment, even by SIGKILL, it prints each line exactly once over all its
   runs if the output is a file. Into a pipe, a kill in the instant between a
   write and its record makes the next run print the lines of that write (at
-  most 4 KiB) again; with --json their cursors tell.
+  most 4 KiB) again; with --json their cursors tell. A snapshot is no place:
+  one that was cut is printed anew from its beginning.
+
+Policies, for when this reader does not keep up (its output is not taken):
+  lag          it reads on where it was, as long as the server keeps the events
+  drop-oldest  the server passes over old events, which is announced
+  conflate     keyed topics: only the latest event of each key, at most at
+               --max-rate; what was left out is counted
+  disconnect   the server ends the session, and the command opens it again
 
 Losses:
-  What the server no longer has is announced: on stderr, or with --json as
-  {\"gap\": …} in its place in the output. With --json, {\"opened\": …} says how
-  the session was attached, at the start and after every reconnect.";
+  What the server no longer has is announced: on stderr, or with --json in its
+  place in the output. In a keyed topic a snapshot follows.
+
+JSON, an object a line:
+  {\"cursor\", \"time_us\", \"payload\"} is an event; \"key\", \"operation\": \"delete\",
+  \"publisher\", \"headers\", \"traceparent\", \"skipped\" and \"snapshot\": true are
+  there if they say something; \"key_base64\" and \"payload_base64\" if it is no text
+  {\"opened\": {\"start\", \"head\", \"recovery\"}} at the start and after a reconnect
+  {\"gap\": {\"from\", \"to\", \"reason\", \"count\", \"possible\"}}
+  {\"snapshot_begin\": {\"cursor\"}} and {\"snapshot_end\": {\"cursor\"}}: what is between
+  them takes the place of all that was known of the topic's keys";
 
 /// Read a topic: print its events, one a line, and follow it.
 ///
@@ -55,8 +76,8 @@ Losses:
 pub(super) struct Args {
     /// The topic, such as prices or chat.room-7.
     topic: String,
-    /// Where to begin: live, earliest, last:N, since:DURATION or EPOCH:OFFSET, which is after that event; --json and
-    /// --cursor print them.
+    /// Where to begin: live, earliest, last:N, since:DURATION, snapshot (keyed topics), or EPOCH:OFFSET, which is after
+    /// that event; --json and --cursor print them.
     #[arg(long, value_name = "WHERE", default_value = "live")]
     from: From,
     /// Give the session a name and remember its place: the same command goes on where it was.
@@ -68,6 +89,21 @@ pub(super) struct Args {
     /// Forget the session's place and begin with --from.
     #[arg(long, requires = "session")]
     fresh: bool,
+    /// What happens if this reader does not keep up; the topic's default unless chosen.
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<Policy>,
+    /// With --policy conflate: most deliveries a second, such as 5/s.
+    #[arg(long, value_name = "N/s")]
+    max_rate: Option<Hertz>,
+    /// Events that may be under way or wait to be printed: 1,024 unless chosen.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    credit: Option<u64>,
+    /// Let publishers wait for this reader, on topics whose rule has max_lag.
+    #[arg(long, requires = "session")]
+    required: bool,
+    /// Be seen in the topic's presence, with this about yourself.
+    #[arg(long, value_name = "TEXT")]
+    presence: Option<String>,
     /// End after so many events.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -82,6 +118,26 @@ pub(super) struct Args {
     cursor: bool,
     #[command(flatten)]
     client: ClientArgs,
+}
+
+/// The values of `--policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Policy {
+    Lag,
+    DropOldest,
+    Conflate,
+    Disconnect,
+}
+
+impl std::convert::From<Policy> for DeliveryPolicy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Lag => Self::Lag,
+            Policy::DropOldest => Self::DropOldest,
+            Policy::Conflate => Self::Conflate,
+            Policy::Disconnect => Self::Disconnect,
+        }
+    }
 }
 
 /// Runs it.
@@ -121,10 +177,26 @@ impl Args {
             (None, From::Last(count)) => Start::Last(count),
             (None, From::Since(age)) => Start::Since(Timestamp::now().minus(age)),
             (None, From::After(cursor)) => Start::After(cursor),
+            (None, From::Snapshot) => Start::Snapshot,
         };
         let mut open = Open::topic(&self.topic).start(start).read_only();
         if let Some(session) = &self.session {
             open = open.session_id(session);
+        }
+        if let Some(policy) = self.policy {
+            open = open.delivery_policy(policy.into());
+        }
+        if let Some(Hertz(rate)) = self.max_rate {
+            open = open.max_rate_hz(rate);
+        }
+        if let Some(events) = self.credit {
+            open = open.credit(events, CREDIT_BYTES);
+        }
+        if self.required {
+            open = open.required();
+        }
+        if let Some(text) = &self.presence {
+            open = open.presence(text.clone());
         }
         if self.no_follow { open.no_follow() } else { open }
     }

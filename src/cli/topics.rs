@@ -4,9 +4,14 @@ use std::fmt::Write as _;
 
 use clap::Args as ClapArgs;
 
-use super::{exit::Stop, interrupt::Interrupt, json, output::Output, server::ServerArgs};
+use super::{
+    exit::Stop,
+    json,
+    pages::{self, Topics},
+    server::ServerArgs,
+};
 use crate::{
-    proto::v1::{ListTopicsRequest, Topic, topic_service_client::TopicServiceClient},
+    proto::v1::{ListTopicsRequest, ListTopicsResponse, Topic},
     types::{Cursor, Timestamp},
 };
 
@@ -25,31 +30,24 @@ pub(super) struct Args {
 
 /// Runs it.
 pub(super) async fn run(args: Args) -> Result<(), Stop> {
-    let mut interrupt = Interrupt::listen()?;
-    interrupt.or(print_all(&args)).await?
-}
-
-async fn print_all(args: &Args) -> Result<(), Stop> {
-    let mut output = Output::stdout().map_err(|error| Stop::stdout(&error))?;
-    let mut topics = TopicServiceClient::new(args.server.channel().await?);
-    let mut page_token = String::new();
-    loop {
-        let request = ListTopicsRequest { prefix: args.prefix.clone(), page_size: 1000, page_token };
-        let answer = topics.list_topics(args.server.request(request)?).await;
-        let page = answer.map_err(|status| args.server.rpc_stop(&status))?.into_inner();
-        let mut text = Vec::new();
+    let first = args.after(String::new());
+    let ask = async |topics: &mut Topics, request| topics.list_topics(request).await;
+    let show = |page: ListTopicsResponse, text: &mut Vec<u8>| {
         for topic in &page.topics {
             if args.json {
-                json::line(&mut text, &object(topic));
+                json::line(text, &object(topic));
             } else {
                 text.extend_from_slice(row(topic).as_bytes());
             }
         }
-        output.write(&text).map_err(|error| Stop::stdout(&error))?;
-        if page.next_page_token.is_empty() {
-            return Ok(());
-        }
-        page_token = page.next_page_token;
+        (!page.next_page_token.is_empty()).then(|| args.after(page.next_page_token))
+    };
+    pages::print(&args.server, first, ask, show).await
+}
+
+impl Args {
+    fn after(&self, page_token: String) -> ListTopicsRequest {
+        ListTopicsRequest { prefix: self.prefix.clone(), page_size: pages::SIZE, page_token }
     }
 }
 

@@ -8,11 +8,16 @@ use super::{Cursor, DeliveryPolicy, Error, Event, GapReason, Recovery, TopicClas
 pub enum Item {
     /// The session was attached to a connection: the first time, and again after every reconnect. Events go on.
     Opened(Opened),
-    /// An event.
+    /// An event: a change, or between `SnapshotBegin` and `SnapshotEnd` a part of the snapshot.
     Event(Received),
-    /// The snapshot of a keyed topic is complete; what follows are changes.
-    SnapshotEnd,
-    /// Events that will not come.
+    /// A snapshot of a keyed topic begins: what came of one before that has not ended is void. It is asked for with
+    /// `Start::Snapshot`, and comes by itself after every gap in a keyed topic. [`Mirror`](super::Mirror) keeps a map
+    /// right through all this.
+    SnapshotBegin(Cursor),
+    /// The snapshot is complete: a key that did not come since it began is not there. What follows are changes, from
+    /// this position on. A key that was changed while the snapshot was sent may be missing in it, and comes among them.
+    SnapshotEnd(Cursor),
+    /// Events that will not come. In a keyed topic a snapshot follows, which makes up for them.
     Gap(Gap),
     /// The server broke the chain. Nothing is lost: the session is being opened again at its own cursor. Worth a bug
     /// report.
@@ -24,13 +29,14 @@ pub enum Item {
 /// An event, with its place.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Its position: store it once the event is processed and go on there later with `Start::After`.
+    /// Its position: store it once the event is processed and go on there later with `Start::After`. In a snapshot it is
+    /// that of the snapshot, and no place to go on from before [`Item::SnapshotEnd`].
     pub cursor: Cursor,
     /// The offset of the position before it in this session.
     pub prev: u64,
-    /// Events between `prev` and this one that a conflating policy left out.
+    /// How many events a conflating policy left out of the run that begins with this one; 0 for the others of the run.
     pub skipped: u64,
-    /// True while this is a keyed topic's snapshot and not a change.
+    /// True if this is a part of a keyed topic's snapshot and not a change.
     pub snapshot: bool,
     /// The event.
     pub event: Event,
@@ -66,6 +72,8 @@ pub struct Opened {
     pub published_seq: u64,
     /// The policy in force.
     pub delivery_policy: DeliveryPolicy,
+    /// With the policy CONFLATE: most deliveries a second; 0 otherwise.
+    pub max_rate_hz: u32,
     /// The topic's class.
     pub topic_class: TopicClass,
 }

@@ -1,5 +1,7 @@
 //! What a session is opened with.
 
+use bytes::Bytes;
+
 use crate::{
     client::{Cursor, DeliveryPolicy, Error, ErrorKind, Timestamp, shared::Totals},
     proto::v1,
@@ -8,6 +10,8 @@ use crate::{
 
 /// Credit of a session unless chosen: what may wait for the application.
 const DEFAULT_WINDOW: Totals = Totals { events: 1024, bytes: 1024 * 1024 };
+/// Most bytes of `Presence.info`.
+const MAX_PRESENCE: usize = 1024;
 
 /// Where a session begins to read. After a reconnect it always goes on at its own cursor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,13 +24,14 @@ pub enum Start {
     Earliest,
     /// After this position: how a program that stored its cursor goes on where it was.
     After(Cursor),
-    /// After what this session id acknowledged last, if the server still keeps it; otherwise live.
+    /// After what this session id acknowledged last, if the server still keeps it; otherwise live. For a first open:
+    /// afterwards the client knows its place better than the server does.
     Acked,
     /// With the newest N events.
     Last(u64),
     /// With the first event stored at or after a moment.
     Since(Timestamp),
-    /// Keyed topics: with one event per key, then changes.
+    /// Keyed topics: with one event per key, then changes. A [`Mirror`](super::Mirror) makes a map of it.
     Snapshot,
 }
 
@@ -38,6 +43,9 @@ pub struct Open {
     pub(super) start: Start,
     mode: v1::SessionMode,
     delivery_policy: DeliveryPolicy,
+    max_rate_hz: u32,
+    required: bool,
+    presence: Option<Bytes>,
     strict: bool,
     no_follow: bool,
     pub(super) window: Totals,
@@ -52,10 +60,20 @@ impl Open {
             start: Start::Live,
             mode: v1::SessionMode::Unspecified,
             delivery_policy: DeliveryPolicy::Unspecified,
+            max_rate_hz: 0,
+            required: false,
+            presence: None,
             strict: false,
             no_follow: false,
             window: DEFAULT_WINDOW,
         }
+    }
+
+    /// Who is in a topic: its members, which are the sessions opened with [`presence`](Self::presence), as a keyed topic
+    /// that only the server publishes to. Read-only, a snapshot first. The key is the client's id, a space and the session's
+    /// id; the payload what the member told of itself; the publisher the client.
+    pub fn presence_of(topic: impl std::fmt::Display) -> Self {
+        Self::topic(format!("~presence.{topic}")).start(Start::Snapshot).read_only()
     }
 
     /// Names the session for good, so that a later process can go on with it: 1 to 128 visible ASCII characters,
@@ -87,10 +105,35 @@ impl Open {
         self
     }
 
-    /// What happens while the application does not keep up; the topic's default unless chosen.
+    /// What happens while the application does not keep up; the topic's default unless chosen. With `Disconnect` the
+    /// server ends the session, and the client opens it again at its cursor by itself.
     #[must_use]
     pub fn delivery_policy(mut self, policy: DeliveryPolicy) -> Self {
         self.delivery_policy = policy;
+        self
+    }
+
+    /// With the policy `Conflate`: most deliveries a second; the topic's own limit unless chosen, and at most that.
+    #[must_use]
+    pub fn max_rate_hz(mut self, rate: u32) -> Self {
+        self.max_rate_hz = rate;
+        self
+    }
+
+    /// Lets publishers wait for this reader, on topics whose rule has `max_lag`: what it has not acknowledged
+    /// ([`Reader::ack`](super::Reader::ack)) counts. Name the session too: a reader that is gone counts for the server's
+    /// `session_ttl`, and only under its own id can it come back in place of itself.
+    #[must_use]
+    pub fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// Makes the session a member of the topic's presence for as long as it lives, connection losses shorter than the
+    /// server's `key_grace` included. `info` is what others are to know of it; at most 1,024 bytes, and it may be empty.
+    #[must_use]
+    pub fn presence(mut self, info: impl Into<Bytes>) -> Self {
+        self.presence = Some(info.into());
         self
     }
 
@@ -126,6 +169,10 @@ impl Open {
         if self.window.events == 0 || self.window.bytes == 0 {
             return Err(Error::new(ErrorKind::Invalid, "credit: must be at least one event and one byte"));
         }
+        if let Some(info) = self.presence.as_ref().filter(|info| info.len() > MAX_PRESENCE) {
+            let message = format!("presence: has {} bytes; the limit is {MAX_PRESENCE}", info.len());
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
         self.session_id = Some(id.as_str().to_owned());
         Ok(self)
     }
@@ -141,6 +188,9 @@ impl Open {
             session_id: self.session_id.clone().unwrap_or_default(),
             topic: self.topic.clone(),
             delivery_policy: self.delivery_policy.into(),
+            max_rate_hz: self.max_rate_hz,
+            required: self.required,
+            presence: self.presence.clone().map(|info| v1::Presence { info }),
             mode: self.mode.into(),
             strict: self.strict,
             no_follow: self.no_follow,

@@ -25,6 +25,9 @@ pub(super) struct Outstanding<T> {
     next_seq: u64,
     /// Nothing is sent before.
     not_before: Option<Instant>,
+    /// How many may be unanswered after the server has held us back: what it refuses was sent in vain. From one on, it
+    /// doubles with each that is stored.
+    pace: usize,
 }
 
 #[derive(Debug)]
@@ -35,6 +38,7 @@ struct Entry<T> {
     seq: u64,
     /// Of the last sending; 0 if its answer no longer counts.
     request_id: u64,
+    /// Since when it may be stored.
     first_sent: Option<Instant>,
     renumbered: u32,
 }
@@ -53,7 +57,7 @@ pub(super) enum Answer {
 
 impl<T> Outstanding<T> {
     pub(super) fn new() -> Self {
-        Self { entries: VecDeque::new(), sent: 0, next_seq: 1, not_before: None }
+        Self { entries: VecDeque::new(), sent: 0, next_seq: 1, not_before: None, pace: usize::MAX }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,7 +78,7 @@ impl<T> Outstanding<T> {
 
     /// The next to send, if fewer than `limit` wait for an answer: the frame, under `request_id`.
     pub(super) fn next(&mut self, now: Instant, limit: usize, request_id: u64) -> Option<v1::Publish> {
-        if self.sent >= limit || self.not_before.is_some_and(|time| now < time) {
+        if self.sent >= limit.min(self.pace) || self.not_before.is_some_and(|time| now < time) {
             return None;
         }
         let entry = self.entries.get_mut(self.sent)?;
@@ -100,7 +104,10 @@ impl<T> Outstanding<T> {
     ) -> Option<Outcome<T>> {
         let index = self.entries.iter().position(|entry| entry.request_id == request_id && request_id != 0)?;
         match answer {
-            Answer::Stored(published) => self.remove(index).map(|entry| (entry.done, Ok(published))),
+            Answer::Stored(published) => {
+                self.pace = self.pace.saturating_mul(2);
+                self.remove(index).map(|entry| (entry.done, Ok(published)))
+            }
             Answer::Refused(..) if stale => None,
             Answer::Refused(refusal, through) if refusal.reason == "WRONG_SEQ" => {
                 self.renumber_after(index, refusal, through)
@@ -108,6 +115,10 @@ impl<T> Outstanding<T> {
             // Stored, but where is forgotten: it keeps its number.
             Answer::Refused(refusal, _) if refusal.reason == "FORGOTTEN_SEQ" => {
                 self.remove(index).map(|entry| (entry.done, Err(failed(refusal))))
+            }
+            Answer::Refused(refusal, _) if refusal.reason == "BACKPRESSURE" => {
+                self.hold(index, now + refusal.retry_after.unwrap_or(pause));
+                None
             }
             // The session has ended on the server: how it goes on is said by SessionClosed, not here.
             Answer::Refused(refusal, _)
@@ -170,6 +181,15 @@ impl<T> Outstanding<T> {
     fn rewind(&mut self, index: usize) {
         self.sent = self.sent.min(index);
         self.entries.range_mut(index..).for_each(|entry| entry.request_id = 0);
+    }
+
+    /// A reader the publishers wait for has not kept up. That may take any time, which does not count: the server has
+    /// said that the entry is not stored, and so those after it cannot be.
+    fn hold(&mut self, index: usize, until: Instant) {
+        self.rewind(index);
+        self.entries.range_mut(index..).for_each(|entry| entry.first_sent = None);
+        self.not_before = Some(until);
+        self.pace = 1;
     }
 
     /// The entries from `index` on are known not to be stored: they are sent again, numbered from `first` on.
@@ -359,6 +379,30 @@ mod tests {
         bench.now += PAUSE;
         bench.outstanding.wake(bench.now);
         assert_eq!(bench.send(9), [(3, 1), (4, 2)]);
+    }
+
+    #[tokio::test]
+    async fn a_publisher_that_is_held_back_waits_as_long_as_it_takes_and_then_speeds_up() {
+        let mut bench = Bench::new(9);
+        let patience = Duration::from_secs(135);
+        assert_eq!(bench.send(9).len(), 9);
+        assert_eq!(bench.stored(1, false), Some(1));
+        for round in 0..1000 {
+            let refused = if round == 0 { 2 } else { bench.requests };
+            assert_eq!(bench.refused(refused, "BACKPRESSURE", Advice::Retry, 1), None);
+            assert_eq!(bench.outstanding.deadline(patience), Some(bench.now + PAUSE));
+            bench.now += Duration::from_secs(1);
+            assert!(bench.outstanding.expire(bench.now, patience).is_empty());
+            bench.outstanding.wake(bench.now);
+            // One at a time, under its own number: the rest would be refused as well.
+            assert_eq!(bench.send(9), [(bench.requests, 2)]);
+        }
+        let first = bench.requests;
+        let sent = [0, 1, 2].map(|n| {
+            assert!(bench.stored(first + n, false).is_some());
+            bench.send(9).len()
+        });
+        assert_eq!(sent, [2, 3, 2], "two, then four may be unanswered, then all");
     }
 
     #[tokio::test]

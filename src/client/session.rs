@@ -124,14 +124,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The position up to which everything was received, which may be ahead of what was taken from this stream.
-    /// `None` before the first open.
+    /// The position up to which everything was received, which may be ahead of what was taken from this stream. A
+    /// snapshot counts once it has ended. `None` before the first open, and before the end of a first snapshot.
     pub fn cursor(&self) -> Option<Cursor> {
         self.handle.shared.cursor()
     }
 
     /// Tells the server that everything up to this offset has been processed: a later process may go on there with
-    /// `Start::Acked`. Does not wait; lower values than before are ignored.
+    /// `Start::Acked`, and publishers that wait for this reader may go on. The offset is one of the epoch of the item
+    /// taken last. Does not wait; lower values than before in the epoch are ignored.
     pub fn ack(&self, offset: u64) {
         self.handle.shared.ack(offset);
     }

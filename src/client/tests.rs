@@ -1,5 +1,6 @@
 //! The client against a server that follows a script.
 
+mod keyed;
 mod script;
 
 use std::time::Duration;
@@ -51,6 +52,7 @@ fn failure(reason: Reason) -> Option<v1::Failure> {
         crate::error::Advice::Fatal => v1::Advice::Fatal,
         crate::error::Advice::Retry => v1::Advice::Retry,
         crate::error::Advice::Reconnect => v1::Advice::Reconnect,
+        crate::error::Advice::NewSession => v1::Advice::NewSession,
         _ => v1::Advice::None,
     };
     let code = reason.code().into();
@@ -331,6 +333,50 @@ async fn what_exceeds_the_credit_is_not_taken() {
     assert_eq!(resumed_at(&again), Some((EPOCH, 4)));
     assert_eq!(again.credit, Some(v1::Credit::default()), "the window is full");
     assert_eq!(event(&mut session).await, 1);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_said_again_after_a_resume_but_not_where_a_gap_follows() {
+    let mut script = Script::new().await;
+    let (client, mut call) = script.connected().await;
+    let (mut session, frame) = open(&client, &mut call, prices(), 0).await;
+    call.deliver(frame.session, 0, 3).await;
+    assert_eq!(event(&mut session).await, 1);
+    session.ack(1);
+    assert_eq!(call.flow().await.1.acked, Some(1));
+    call.end(Status::unavailable("gone")).await;
+
+    let mut call = script.welcomed().await;
+    let again = call.opens().await;
+    call.opened(&again, 3, 0).await;
+    assert_eq!(call.flow().await.1.acked, Some(1));
+    call.end(Status::unavailable("gone")).await;
+
+    let mut call = script.welcomed().await;
+    let again = call.opens().await;
+    let (session_alias, start) = (again.session, Some(at(3)));
+    let recovery = v1::Recovery::Partial.into();
+    let opened = v1::SessionOpened { session: session_alias, start, recovery, ..v1::SessionOpened::default() };
+    call.send(Frame::SessionOpened(opened)).await;
+    let to = v1::Cursor { epoch: EPOCH + 1, offset: 0, time_us: 0 };
+    let reason = v1::GapReason::Epoch.into();
+    call.send(Frame::Gap(v1::Gap {
+        session: session_alias,
+        from: Some(at(3)),
+        to: Some(to),
+        reason,
+        ..v1::Gap::default()
+    }))
+    .await;
+    call.deliver(session_alias, 0, 1).await;
+    // Of the log before, which the server no longer has.
+    assert_eq!(event(&mut session).await, 2);
+    session.ack(2);
+    assert_eq!(event(&mut session).await, 3);
+    while !matches!(item(&mut session).await, Item::Gap(_)) {}
+    assert_eq!(event(&mut session).await, 1);
+    session.ack(1);
+    assert_eq!(call.flow().await.1.acked, Some(1), "the first that is heard");
 }
 
 #[tokio::test]

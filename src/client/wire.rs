@@ -39,6 +39,7 @@ pub(super) fn opened(frame: &v1::SessionOpened) -> Opened {
         attach: frame.attach,
         published_seq: frame.published_seq,
         delivery_policy: frame.delivery_policy(),
+        max_rate_hz: frame.max_rate_hz,
         topic_class: frame.topic_class(),
     }
 }

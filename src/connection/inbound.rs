@@ -138,7 +138,7 @@ impl Inbound {
                 let failure = Failure::new(Reason::InvalidField, "only keys of a keyed topic can die with a session");
                 return Err(failure.with("field", "event.session_scoped"));
             }
-            lane.estate.scope_keys(&lane.feed, &lane.producer);
+            lane.estate.scope_keys(&lane.feed, &lane.producer)?;
             Ok(lane.producer.clone())
         });
         event.scope = Some(bound.unwrap_or_else(|| Err(unknown(alias)))?);

@@ -6,13 +6,13 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use crate::{
-    error::{Failure, Reason},
+    error::Failure,
     hub::{Class, Feed, ReaderGuard},
     proto::{self, DeliveryHead, v1::stream_data_response::Frame},
     registry::SessionStatus,
     session::{Attachment, Estate, Event, Gap, GapReason, Numbering, Run, Session, Step},
     telemetry::metrics::Metrics,
-    types::{Producer, Timestamp},
+    types::{Cursor, Producer, Timestamp},
 };
 
 /// Events from this size on are not copied next to others but handed on as they are.
@@ -124,68 +124,59 @@ impl Reading {
     pub(super) fn turn(&mut self, alias: u32, batch: &mut Batch, now: Instant, metrics: &Metrics) -> (usize, TurnEnd) {
         let feed = self.reader.feed().clone();
         let mut used = 0;
-        loop {
+        let end = loop {
             let log = feed.log();
+            let seen = log.head();
             let budget = usize::try_from(self.deficit).unwrap_or(0);
-            let end = match self.session.on(Event::Turn { log: &log, budget, now }) {
+            match self.session.on(Event::Turn { log: &log, budget, now }) {
                 Step::Run(run) => {
                     used += run.encoded_len;
                     self.quiet = false;
-                    count(&run, metrics);
                     self.deficit -= isize::try_from(run.encoded_len).unwrap_or(isize::MAX);
+                    count(&run, metrics);
                     batch.run(alias, run);
-                    if self.deficit > 0 {
-                        continue;
+                    if self.deficit <= 0 {
+                        return (used, TurnEnd::Spent);
                     }
-                    return (used, TurnEnd::Spent);
                 }
-                Step::Gap(gap) => {
-                    metrics.gap(gap.reason.as_str());
-                    if gap.reason == GapReason::Slow {
-                        metrics.slow_session("DROP_OLDEST");
-                    }
-                    batch.frame(Frame::Gap(gap_frame(alias, &gap)));
-                    continue;
-                }
-                Step::Idle => {
-                    drop(log);
-                    if self.has_more() {
-                        continue;
-                    }
-                    TurnEnd::Quiet
-                }
-                Step::Blocked if self.session.policy().watches_growth() => {
-                    drop(log);
-                    self.reader.reader().rearm();
-                    TurnEnd::Quiet
-                }
-                // Stays held: until a Flow allows more, growth would wake the connection for nothing.
-                Step::Blocked => {
+                Step::Gap(gap) => announce(alias, &gap, batch, metrics),
+                Step::Blocked if !self.session.policy().watches_growth() => {
+                    // Stays held: until a Flow allows more, growth would wake the connection for nothing.
                     self.blocked = true;
-                    TurnEnd::Quiet
+                    break TurnEnd::Quiet;
+                }
+                Step::Idle | Step::Blocked => {
+                    drop(log);
+                    if !self.has_grown(seen) {
+                        break TurnEnd::Quiet;
+                    }
                 }
                 Step::Later(at) => {
                     self.later = Some(at);
-                    TurnEnd::Later(at)
+                    break TurnEnd::Later(at);
                 }
-                Step::End(failure) => {
-                    if failure.as_ref().is_some_and(|failure| failure.reason == Reason::SlowSession) {
-                        metrics.slow_session("DISCONNECT");
-                    }
-                    TurnEnd::Ended(failure)
-                }
-            };
-            self.deficit = 0;
-            return (used, end);
-        }
+                Step::End(failure) => break TurnEnd::Ended(failure),
+            }
+        };
+        self.deficit = 0;
+        (used, end)
     }
 
-    /// Has growth wake the lane from now on, and looks once more.
-    fn has_more(&self) -> bool {
+    /// Has growth wake the lane from now on, and looks once more: true if the topic has grown since, and the lane goes
+    /// on at once.
+    fn has_grown(&self, seen: Cursor) -> bool {
         self.reader.reader().rearm();
-        let grown = self.reader.feed().log().head() != self.session.cursor();
+        let grown = self.reader.feed().log().head() != seen;
         grown && self.reader.reader().hold()
     }
+}
+
+fn announce(alias: u32, gap: &Gap, batch: &mut Batch, metrics: &Metrics) {
+    metrics.gap(gap.reason.as_str());
+    if gap.reason == GapReason::Slow {
+        metrics.slow_session("DROP_OLDEST");
+    }
+    batch.frame(Frame::Gap(gap_frame(alias, gap)));
 }
 
 fn count(run: &Run<'_>, metrics: &Metrics) {

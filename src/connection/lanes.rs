@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::lane::{Batch, Lane, TurnEnd};
 use crate::{
-    error::Failure,
+    error::{Failure, Reason},
     hub::ReadySet,
     proto::v1::{self, stream_data_response::Frame},
     session::Event,
@@ -137,6 +137,9 @@ impl Lanes {
 
 /// The frame that ends a session.
 pub(super) fn closed(alias: u32, failure: Option<Failure>, metrics: &Metrics) -> Frame {
+    if failure.as_ref().is_some_and(|failure| failure.reason == Reason::SlowSession) {
+        metrics.slow_session("DISCONNECT");
+    }
     metrics.session_closed(failure.as_ref().map_or("OK", |failure| failure.reason.as_str()));
     Frame::SessionClosed(v1::SessionClosed { session: alias, failure: failure.map(Into::into) })
 }

@@ -90,7 +90,7 @@ pub struct Delivery {
     pub allow: Option<Vec<PolicyName>>,
     /// Events that may wait for a session before `drop_oldest` or `disconnect` acts; no more than the history holds.
     pub queue_size: u64,
-    /// Most deliveries a second to a conflating session.
+    /// How often a key may come to a conflating session, most times a second.
     pub max_rate_hz: u32,
 }
 

@@ -148,11 +148,16 @@ impl Directory {
         }
         let fresh = known.is_none() && last_attach == 0;
         let attach = known.as_ref().map_or(0, |place| place.attach).max(last_attach) + 1;
-        let same = known.as_ref().filter(|place| place.estate.topic() == topic);
-        let estate = same.map_or_else(|| Estate::new(topic.clone()), |place| place.estate.clone());
+        let estate = match &known {
+            Some(place) if place.estate.topic() == topic => place.estate.clone(),
+            elsewhere => {
+                elsewhere.iter().for_each(|place| place.estate.give_up());
+                Estate::new(topic.clone())
+            }
+        };
         state.insert(producer.clone(), Place { attach, estate: estate.clone(), holder: Some(kick) });
         drop(state);
-        // Outside of the lock: the end of an estate removes keys, and that wakes readers.
+        // Outside of the lock: it takes that of a connection.
         match known.and_then(|place| place.holder) {
             Some(_) if planted::active(Bug::SkipsTheFence) => {}
             Some(kick) if planted::active(Bug::FencesLate) => planted::later(kick),
@@ -173,27 +178,26 @@ impl Directory {
     /// Forgets what nobody has come back for; to be called about once a second. How many sessions have expired.
     pub fn sweep(&self) -> usize {
         let now = Instant::now();
-        let mut state = self.state.lock();
         let over = |let_go: &LetGo, limit: Duration| now.duration_since(let_go.since) >= limit;
-        let mut ended = Vec::new();
+        let mut state = self.state.lock();
         while let Some(oldest) = state.keyed.pop_front_if(|oldest| over(oldest, self.config.key_grace)) {
-            ended.extend(state.still(&oldest).map(|place| place.estate.clone()));
+            // Under the lock: nobody may come back for the session while its keys are being removed.
+            state.still(&oldest).into_iter().for_each(|place| place.estate.release_keys());
         }
-        let mut expired = Vec::new();
+        let mut expired = 0;
         while let Some(oldest) = state.let_go.front() {
-            let too_many = state.let_go.len() > self.config.max_kept;
-            if !too_many && !over(oldest, self.config.ttl) {
+            if state.let_go.len() <= self.config.max_kept && !over(oldest, self.config.ttl) {
                 break;
             }
             if let Some(oldest) = state.let_go.pop_front()
                 && state.still(&oldest).is_some()
+                && let Some(place) = state.remove(&oldest.producer)
             {
-                expired.extend(state.remove(&oldest.producer));
+                place.estate.give_up();
+                expired += 1;
             }
         }
-        drop(state);
-        ended.iter().for_each(|estate| estate.release_keys());
-        expired.len()
+        expired
     }
 
     /// Sessions held or kept.
@@ -213,10 +217,8 @@ impl Directory {
             return;
         }
         if !attachment.keep {
-            let forgotten = state.remove(&attachment.producer);
-            drop(state);
-            attachment.estate.release_keys();
-            drop(forgotten);
+            attachment.estate.give_up();
+            state.remove(&attachment.producer);
             return;
         }
         // A holder that lets go need not be told of the next one.

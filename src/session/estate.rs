@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     error::{Failure, Reason},
@@ -11,8 +11,11 @@ use crate::{
     types::{Cursor, Producer, Topic},
 };
 
-/// Of one session on one topic. Whoever attaches to the session next takes it over as it is; when the last hold on it
-/// is gone, what it stands for is undone: keys are removed, members leave, publishers no longer wait.
+/// Of one session on one topic. Whoever attaches to the session next takes it over as it is. When the session is given
+/// up, what it stands for is undone: keys are removed, members leave, publishers no longer wait.
+///
+/// Keys and members are told apart by the session's name alone. So the estate of a named session must have been undone
+/// before the name can get another one: the directory sees to that under its lock.
 #[derive(Debug)]
 pub struct Estate {
     topic: Topic,
@@ -21,6 +24,8 @@ pub struct Estate {
 
 #[derive(Debug, Default)]
 struct Things {
+    /// Given up: nothing is bound to the session any more.
+    over: bool,
     acked: Option<Cursor>,
     /// The keys of the session's topic that die with it.
     keys: Option<Scope>,
@@ -61,15 +66,21 @@ impl Estate {
         }
     }
 
-    /// From now on keys that `producer` sets in its session's scope die with the session.
-    pub fn scope_keys(&self, feed: &Arc<Feed>, producer: &Producer) {
-        self.things.lock().keys.get_or_insert_with(|| Scope::new(feed.clone(), producer.clone()));
+    fn open(&self) -> Result<MutexGuard<'_, Things>, Failure> {
+        let things = self.things.lock();
+        if things.over { Err(Failure::new(Reason::TakenOver, "the session is another one by now")) } else { Ok(things) }
+    }
+
+    /// From now on keys that `producer` sets in its session's scope die with the session. TAKEN_OVER if that is over.
+    pub fn scope_keys(&self, feed: &Arc<Feed>, producer: &Producer) -> Result<(), Failure> {
+        self.open()?.keys.get_or_insert_with(|| Scope::new(feed.clone(), producer.clone()));
+        Ok(())
     }
 
     /// Has publishers to the topic wait for the session, from `offset` on. SESSION_LIMIT if too many sessions are
     /// waited for already.
     pub fn hold(&self, feed: &Arc<Feed>, offset: u64) -> Result<(), Failure> {
-        let mut things = self.things.lock();
+        let mut things = self.open()?;
         if things.hold.is_none() {
             let too_many = || Failure::new(Reason::SessionLimit, "too many sessions of this topic are waited for");
             things.hold = Some(Hold::new(feed.clone(), offset).ok_or_else(too_many)?);
@@ -85,7 +96,7 @@ impl Estate {
 
     /// Makes the session a member of its topic's presence. Nobody hears of one that is there already with this `info`.
     pub fn enter(&self, hub: &Hub, producer: &Producer, info: &Bytes) -> Result<(), Failure> {
-        let mut things = self.things.lock();
+        let mut things = self.open()?;
         if things.presence.as_ref().is_some_and(|presence| presence.info == info) {
             return Ok(());
         }
@@ -105,12 +116,18 @@ impl Estate {
         drop(left);
     }
 
-    /// Nothing of the session's topics is bound to it any more: keys are removed, its membership ends.
+    /// Removes the keys that were to die with the session, and has it leave its topic's presence.
     pub(super) fn release_keys(&self) {
         let mut things = self.things.lock();
         let released = (things.keys.take(), things.presence.take());
         drop(things);
         drop(released);
+    }
+
+    /// Undoes everything, for good.
+    pub(super) fn give_up(&self) {
+        let given_up = std::mem::replace(&mut *self.things.lock(), Things { over: true, ..Things::default() });
+        drop(given_up);
     }
 
     pub(super) fn has_keys(&self) -> bool {

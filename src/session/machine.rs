@@ -1,5 +1,7 @@
 //! The reading side of a session as a state machine: one `match` over state and event, and nothing that is not in them.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{Credit, Gap, GapReason, Options, Records, Recovery, Run, Start, Step, rounds::Rounds};
@@ -150,17 +152,7 @@ impl Session {
             return Step::Idle;
         }
         match (self.policy, log.keys()) {
-            (Policy::Conflate { interval }, Some(keys)) => {
-                // What is to end has nothing to wait for.
-                if self.stop_at.is_none()
-                    && let Err(later) = self.rounds.begin(now, log.head().offset)
-                {
-                    return Step::Later(later);
-                }
-                let step = self.conflated(keys, log, budget);
-                self.rounds.sent(self.cursor.offset, interval);
-                step
-            }
+            (Policy::Conflate { interval }, Some(keys)) => self.conflated(keys, interval, log, budget, now),
             _ => self.run(log, budget),
         }
     }
@@ -177,13 +169,33 @@ impl Session {
         Step::Run(measure.run(prev, Records::History(records.take(measure.count))))
     }
 
-    /// The latest of each key after the cursor, with what was removed.
-    fn conflated<'l>(&mut self, keys: &'l Keys, log: &'l Log, budget: usize) -> Step<'l> {
-        let prev = self.cursor.offset;
-        // Up to the head even where the session is to stop before: what it would stop at may have been replaced.
-        let records = keys.between(prev, log.head().offset, true);
+    /// The latest of each key after the cursor, with what was removed: no key more often than once an `interval`.
+    fn conflated<'l>(
+        &mut self,
+        keys: &'l Keys,
+        interval: Duration,
+        log: &'l Log,
+        budget: usize,
+        now: Instant,
+    ) -> Step<'l> {
+        let (prev, head) = (self.cursor.offset, log.head().offset);
+        let through = match self.rounds.through(now, head) {
+            // What is to end has nothing to wait for.
+            _ if self.stop_at.is_some() => head,
+            Ok(through) => through,
+            Err(later) => return Step::Later(later),
+        };
+        let records = keys.between(prev, through, true);
+        if records.clone().next().is_none() {
+            // All that was left of the round has been replaced. It comes with the next, which goes up to the head.
+            self.rounds.end(interval);
+            return self.conflated(keys, interval, log, budget, now);
+        }
         let Some((last, measure)) = self.measure(records.clone(), budget) else { return Step::Blocked };
         self.cursor = Cursor { offset: last.offset, time: last.time, ..self.cursor };
+        if last.offset >= through {
+            self.rounds.end(interval);
+        }
         let skipped = last.offset - prev - measure.count as u64;
         Step::Run(Run { skipped, ..measure.run(prev, Records::Latest(records.take(measure.count))) })
     }

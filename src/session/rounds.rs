@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The rounds of a conflating session. A round sends everything up to the head it began at, in as many runs as the
-/// connection's turns make of it; the next may begin an interval after it began.
+/// The rounds of a conflating session. A round sends what is latest up to the head it began at, in as many runs as the
+/// connection's turns make of it, so that each key comes once; the next may begin an interval after it began.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rounds {
     /// The present one: when it began, and up to where it goes.
@@ -14,23 +14,23 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// Begins a round that goes up to `head`, unless one is going on. Fails with the time when one may begin.
-    pub(super) fn begin(&mut self, now: Instant, head: u64) -> Result<(), Instant> {
+    /// Up to where the round that is going on goes; if there is none, one begins that goes up to `head`. Fails with the
+    /// time when one may begin.
+    pub(super) fn through(&mut self, now: Instant, head: u64) -> Result<u64, Instant> {
         match (self.round, self.not_before) {
+            (Some((_, through)), _) => Ok(through),
             (None, Some(not_before)) if now < not_before => Err(not_before),
             (None, _) => {
                 self.round = Some((now, head));
-                Ok(())
+                Ok(head)
             }
-            (Some(_), _) => Ok(()),
         }
     }
 
-    /// Everything up to `offset` was sent.
-    pub(super) fn sent(&mut self, offset: u64, interval: Duration) {
-        if let Some((began, _)) = self.round.filter(|(_, through)| offset >= *through) {
+    /// The round has sent everything.
+    pub(super) fn end(&mut self, interval: Duration) {
+        if let Some((began, _)) = self.round.take() {
             self.not_before = Some(began + interval);
-            self.round = None;
         }
     }
 }

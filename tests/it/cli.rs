@@ -1,5 +1,7 @@
 //! The command line as people and scripts use it: the real program, against a real server of its own.
 
+mod examples;
+mod keyed;
 mod pipeline;
 mod resume;
 
@@ -10,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncBufRead, AsyncWriteExt as _, Lines},
     process::{Child, Command},
     time::{sleep, timeout},
 };
@@ -33,25 +35,36 @@ struct Server {
     served: Option<Served>,
     url: String,
     home: tempfile::TempDir,
+    settings: &'static [(&'static str, &'static str)],
 }
 
 impl Server {
     fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Settings are environment variables.
+    fn with(settings: &'static [(&'static str, &'static str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let served = Served::bowline(std::process::Command::new(BOWLINE), &[]);
-        Self { url: format!("http://{}", served.address), served: Some(served), home }
+        let served = Served::bowline(std::process::Command::new(BOWLINE), settings);
+        Self { url: format!("http://{}", served.address), served: Some(served), home, settings }
     }
 
     /// Kills the server, which forgets everything, and starts another in its place.
     fn restart(&mut self) {
         let address = self.served.take().unwrap().address.to_string();
-        let settings = [("BOWLINE__TRANSPORT__LISTEN", address.as_str())];
+        let settings = [self.settings, &[("BOWLINE__TRANSPORT__LISTEN", address.as_str())]].concat();
         self.served = Some(Served::bowline(std::process::Command::new(BOWLINE), &settings));
     }
 
     /// A command that talks to this server, reads nothing and writes into pipes.
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(BOWLINE);
+        self.program(Path::new(BOWLINE), args)
+    }
+
+    /// Any program that talks to this server, as a command does.
+    fn program(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).env("BOWLINE_SERVER", &self.url).env("XDG_STATE_HOME", self.home.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
@@ -84,6 +97,11 @@ impl Server {
 async fn signal(child: &Child, name: &str) {
     let id = child.id().expect("still running").to_string();
     assert!(Command::new("kill").args([name, &id]).status().await.unwrap().success());
+}
+
+/// The next line a running command prints.
+async fn next_line(output: &mut Lines<impl AsyncBufRead + Unpin>) -> String {
+    timeout(LIMIT, output.next_line()).await.expect("a line takes too long").unwrap().expect("one more line")
 }
 
 async fn ended(child: Child) -> Output {

@@ -14,10 +14,12 @@ const ORDER: &[(&str, &[&str])] = &[
 
 /// Modules beside the order: what they may use, and nothing else.
 const OUTSIDE: &[(&str, &[&str])] = &[
+    ("checker", &[]),
     ("client", &["types", "error", "proto"]),
     ("cli", &["types", "error", "proto", "client"]),
     ("cli::serve", &["types", "error", "proto", "client", "cli", "config", "app", "telemetry", "lifecycle"]),
     ("cli::config", &["types", "error", "proto", "client", "cli", "config", "app", "telemetry"]),
+    ("cli::check", &["checker"]),
     // Ctrl-C is the same signal for a client as for the server.
     ("cli::interrupt", &["lifecycle"]),
     ("main", &["cli", "app", "config", "telemetry", "lifecycle"]),

@@ -9,8 +9,9 @@ use crate::{
         interrupt::{GRACE, Interrupt},
         json,
         printer::{Batch, Printer},
+        start::From,
     },
-    client::{Item, Opened, Received, Session},
+    client::{Cursor, Item, Opened, Received, Session, TopicClass},
 };
 
 /// Most bytes gathered before they are printed, however much is ready.
@@ -25,11 +26,17 @@ pub(super) struct Reading<'a> {
     left: Option<u64>,
     /// The session has not been opened before.
     first: bool,
+    /// The topic is keyed: after a gap a snapshot follows.
+    keyed: bool,
+    /// A snapshot is due or under way. Its lines count for nothing before its end: whoever starts again before that
+    /// needs all of it, and begins where the place was.
+    snapshot: bool,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(args: &'a Args, printer: Printer) -> Self {
-        Self { args, printer: Some(printer), left: args.count, first: true }
+        let snapshot = args.from == From::Snapshot && printer.cursor().is_none();
+        Self { args, printer: Some(printer), left: args.count, first: true, keyed: false, snapshot }
     }
 
     /// Prints items; true if that was all.
@@ -63,7 +70,7 @@ impl<'a> Reading<'a> {
                 }
                 other => {
                     self.events(&mut batch, session, interrupt).await?;
-                    self.remark(other, interrupt).await?;
+                    self.remark(other, session, interrupt).await?;
                 }
             }
         }
@@ -74,25 +81,34 @@ impl<'a> Reading<'a> {
     async fn events(&mut self, batch: &mut Batch, session: &Session, interrupt: &mut Interrupt) -> Result<(), Stop> {
         let Some(last) = batch.last() else { return Ok(()) };
         let mut full = std::mem::take(batch);
-        self.print(interrupt, move |printer| printer.events(&mut full)).await?;
-        if self.args.session.is_some() {
-            session.ack(last.offset);
+        if self.snapshot {
+            return self.print(interrupt, move |printer| printer.remark(full.text())).await;
         }
+        self.print(interrupt, move |printer| printer.events(&mut full)).await?;
+        self.ack(session, last);
         Ok(())
     }
 
-    async fn remark(&mut self, item: Item, interrupt: &mut Interrupt) -> Result<(), Stop> {
+    fn ack(&self, session: &Session, place: Cursor) {
+        if self.args.session.is_some() {
+            session.ack(place.offset);
+        }
+    }
+
+    async fn remark(&mut self, item: Item, session: &Session, interrupt: &mut Interrupt) -> Result<(), Stop> {
         let mut text = Vec::new();
         match item {
             Item::Opened(opened) => {
                 let first = std::mem::replace(&mut self.first, false);
+                self.keyed = opened.topic_class == TopicClass::State;
+                let begins = first && !self.snapshot;
                 if self.args.json {
                     json::opened(&mut text, &opened);
                 } else if first {
                     self.announce(&opened);
                 }
                 self.print(interrupt, move |printer| {
-                    if first {
+                    if begins {
                         printer.begin(opened.start)?;
                     }
                     printer.remark(&text)
@@ -105,11 +121,24 @@ impl<'a> Reading<'a> {
                 } else {
                     notice(describe(&gap));
                 }
+                if self.keyed {
+                    self.snapshot = true;
+                    return self.print(interrupt, move |printer| printer.lose(&text)).await;
+                }
                 self.print(interrupt, move |printer| printer.jump(gap.to, &text)).await
             }
-            Item::SnapshotEnd if self.args.json => {
-                json::line(&mut text, &serde_json::json!({ "snapshot_end": true }));
+            Item::SnapshotBegin(of) if self.args.json => {
+                json::snapshot_begin(&mut text, of);
                 self.print(interrupt, move |printer| printer.remark(&text)).await
+            }
+            Item::SnapshotEnd(of) => {
+                self.snapshot = false;
+                if self.args.json {
+                    json::snapshot_end(&mut text, of);
+                }
+                self.print(interrupt, move |printer| printer.jump(of, &text)).await?;
+                self.ack(session, of);
+                Ok(())
             }
             Item::Broken(broken) => {
                 let (expected, found) = (broken.expected, broken.found);

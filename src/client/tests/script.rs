@@ -217,6 +217,28 @@ impl Call {
         .await;
     }
 
+    /// Opens a session on a keyed topic.
+    pub(super) async fn opened_keyed(&self, open: &v1::OpenSession, start: v1::Cursor) {
+        self.send(Frame::SessionOpened(v1::SessionOpened {
+            session: open.session,
+            start: Some(start),
+            head: Some(start),
+            recovery: v1::Recovery::Fresh.into(),
+            attach: open.last_attach + 1,
+            topic_class: v1::TopicClass::State.into(),
+            ..v1::SessionOpened::default()
+        }))
+        .await;
+    }
+
+    /// A piece of a snapshot of position `of`, with events of these offsets; none ends it.
+    pub(super) async fn piece(&self, session: u32, of: u64, offsets: &[u64]) {
+        let event = |offset: &u64| v1::Event { offset: *offset, key: format!("{offset}").into(), ..Default::default() };
+        let events = offsets.iter().map(event).collect();
+        let piece = v1::Delivery { session, prev: of, snapshot: true, events, ..v1::Delivery::default() };
+        self.send(Frame::Delivery(piece)).await;
+    }
+
     /// Events `prev + 1` to `last` in one run.
     pub(super) async fn deliver(&self, session: u32, prev: u64, last: u64) {
         let event = |offset| v1::Event { offset, payload: format!("{offset}").into(), ..v1::Event::default() };

@@ -8,13 +8,13 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     client::{
-        Backoff, Error, ErrorKind, Item, NewEvent, Open, Published, Refusal, Start,
+        Backoff, Cursor, Error, ErrorKind, Item, NewEvent, Open, Published, Refusal, Start,
         backoff::Retry,
         chain::Chain,
         command::{Done, answer},
         link::{Awaited, Link},
         outstanding::{Outcome, Outstanding},
-        shared::{SessionKey, Shared},
+        shared::{Ack, SessionKey, Shared},
         window::Window,
         wire,
     },
@@ -57,7 +57,7 @@ pub(super) struct Conversation {
     opening: Option<Done>,
     paused: bool,
     /// What the server was told to be processed.
-    acked: Option<u64>,
+    acked: Option<Ack>,
     closing: Option<Closing>,
     /// Permits given out, answered publishes included.
     permits: usize,
@@ -69,15 +69,11 @@ pub(super) struct Conversation {
 
 impl Conversation {
     pub(super) fn new(shared: Arc<Shared>, open: Open, done: Done, backoff: Backoff) -> Self {
-        let start = match open.start {
-            Start::After(cursor) => Some(cursor),
-            _ => None,
-        };
         Self {
             window: Window::new(open.window),
             shared,
+            chain: Chain::new(open.start),
             open,
-            chain: Chain::new(start),
             outstanding: Outstanding::new(),
             home: None,
             attach: 0,
@@ -129,6 +125,7 @@ impl Conversation {
         let credit = self.window.attach(self.paused);
         let start = match self.chain.cursor() {
             Some(_) if self.open.is_publish_only() => Start::Live,
+            Some(_) if self.chain.lacks_snapshot() => Start::Snapshot,
             Some(cursor) => Start::After(cursor),
             None => self.open.start,
         };
@@ -184,10 +181,11 @@ impl Conversation {
         let wishes = self.shared.wishes();
         self.window.take(wishes.taken);
         let Some(home) = self.home.filter(|home| home.opened && home.link == link.id) else { return };
-        let acked = wishes.acked.filter(|acked| self.acked.is_none_or(|told| told < *acked));
+        let acked = wishes.acked.filter(|acked| acked.is_news(self.acked) && acked.is_of(self.chain.cursor()));
         let credit = if self.paused { None } else { self.window.extend().map(wire::credit) };
         if acked.is_some() || credit.is_some() {
             self.acked = acked.or(self.acked);
+            let acked = acked.map(|acked| acked.offset);
             link.push(flow(v1::Flow { session: home.alias, acked, credit, paused: None }));
         }
         self.pump(link, now);
@@ -257,10 +255,13 @@ impl Conversation {
         self.shared.finish(error);
     }
 
+    /// Where a later process may go on, if that is known.
+    fn place(&self) -> Option<Cursor> {
+        self.chain.cursor().filter(|_| !self.chain.lacks_snapshot())
+    }
+
     fn put<const N: usize>(&self, items: [Item; N]) {
-        if let Some(cursor) = self.chain.cursor() {
-            self.shared.put(cursor, items);
-        }
+        self.shared.put(self.place(), items);
     }
 }
 

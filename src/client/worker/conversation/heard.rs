@@ -6,7 +6,13 @@ use tokio::time::Instant;
 
 use super::Conversation;
 use crate::{
-    client::{ChainBreak, Item, Received, chain::Chain, link::Link, outstanding::Answer, wire},
+    client::{
+        ChainBreak, Item, Received, Recovery,
+        chain::{Chain, Piece},
+        link::Link,
+        outstanding::Answer,
+        wire,
+    },
     proto::v1::{self, stream_data_request::Frame},
     types::{Cursor, Timestamp},
 };
@@ -21,7 +27,7 @@ impl Conversation {
         if self.open.is_publish_only() {
             self.chain = Chain::default();
         }
-        if let Err(broken) = self.chain.opened(opened.start) {
+        if let Err(broken) = self.chain.opened(opened.start, opened.topic_class) {
             return self.broken(broken, link, now);
         }
         if let Some(home) = &mut self.home {
@@ -31,7 +37,10 @@ impl Conversation {
         self.opened_at = Some(now);
         self.outstanding.attached(opened.published_seq);
         self.put([Item::Opened(opened)]);
-        self.acked = None;
+        // What was told on a connection that broke may be lost. Where a gap or a snapshot follows, the server takes
+        // offsets for those of another position by the time it hears of them.
+        let resumed = opened.recovery == Recovery::Full;
+        self.acked = if resumed { None } else { self.shared.wishes().acked };
         self.tend(link, now);
         if let Some(done) = self.opening.take()
             && done.send(Ok(())).is_err()
@@ -41,35 +50,52 @@ impl Conversation {
         self.pump(link, now);
     }
 
-    pub(in crate::client::worker) fn deliver(&mut self, frame: v1::Delivery, link: &mut Link, now: Instant) {
-        let v1::Delivery { prev, skipped, snapshot, mut events, .. } = frame;
-        let admitted = self.window.admits(events.iter().map(|event| event.payload.len() as u64));
-        let overrun = events.get(admitted).map(|event| event.offset);
-        events.truncate(admitted);
-        let before = match self.chain.deliver(prev, &events) {
-            Ok(before) => before,
-            Err(broken) => return self.broken(broken, link, now),
-        };
-        let ends_snapshot = snapshot && events.is_empty() && overrun.is_none();
-        let mut last = before;
-        let mut skipped = skipped;
-        let window = &mut self.window;
-        let items = events.into_iter().map(|event| {
-            window.receive(event.payload.len() as u64);
-            let prev = last.offset;
-            last = Cursor { offset: event.offset, time: Timestamp(event.time_us), ..before };
-            let skipped = std::mem::take(&mut skipped);
-            Item::Event(Received { cursor: last, prev, skipped, snapshot, event })
-        });
-        let end = ends_snapshot.then_some(Item::SnapshotEnd);
-        if let Some(cursor) = self.chain.cursor() {
-            self.shared.put(cursor, items.chain(end));
+    pub(in crate::client::worker) fn deliver(&mut self, mut frame: v1::Delivery, link: &mut Link, now: Instant) {
+        let admitted = self.window.admits(frame.events.iter().map(|event| event.payload.len() as u64));
+        let overrun = frame.events.get(admitted).map(|event| event.offset);
+        frame.events.truncate(admitted);
+        // An empty run has a meaning, which one that was emptied here has not.
+        if admitted > 0 || overrun.is_none() {
+            let taken = if frame.snapshot { self.piece(frame) } else { self.changes(frame) };
+            if let Err(broken) = taken {
+                return self.broken(broken, link, now);
+            }
         }
         if let Some(offset) = overrun {
             tracing::error!(session = self.shared.key(), offset, "server sent more than it had credit for");
             let expected = self.chain.cursor().unwrap_or_default();
             self.broken(ChainBreak { expected, found: Cursor { offset, ..expected } }, link, now);
         }
+    }
+
+    fn changes(&mut self, frame: v1::Delivery) -> Result<(), ChainBreak> {
+        let v1::Delivery { prev, mut skipped, events, .. } = frame;
+        let before = self.chain.deliver(prev, skipped, &events)?;
+        let mut last = before;
+        let window = &mut self.window;
+        let items = events.into_iter().map(|event| {
+            window.receive(event.payload.len() as u64);
+            let prev = last.offset;
+            last = Cursor { offset: event.offset, time: Timestamp(event.time_us), ..before };
+            let skipped = std::mem::take(&mut skipped);
+            Item::Event(Received { cursor: last, prev, skipped, snapshot: false, event })
+        });
+        self.shared.put(self.chain.cursor(), items);
+        Ok(())
+    }
+
+    fn piece(&mut self, frame: v1::Delivery) -> Result<(), ChainBreak> {
+        let Piece { of, begins, ends } = self.chain.piece(frame.prev, &frame.events)?;
+        let place = self.place();
+        let window = &mut self.window;
+        let events = frame.events.into_iter().map(|event| {
+            window.receive(event.payload.len() as u64);
+            Item::Event(Received { cursor: of, prev: of.offset, skipped: 0, snapshot: true, event })
+        });
+        let begin = begins.then_some(Item::SnapshotBegin(of));
+        let end = ends.then_some(Item::SnapshotEnd(of));
+        self.shared.put(place, begin.into_iter().chain(events).chain(end));
+        Ok(())
     }
 
     pub(in crate::client::worker) fn gap(&mut self, frame: &v1::Gap, link: &mut Link, now: Instant) {
