@@ -143,6 +143,7 @@ impl Online {
 pub fn check(records: &[Record], options: Options) -> Report {
     let mut online = Online::new(options.clone());
     let mut stored = Stored::default();
+    let mut stands = Vec::new();
     for record in records {
         online.take(record);
         let epoch = match &record.op {
@@ -150,13 +151,14 @@ pub fn check(records: &[Record], options: Options) -> Report {
             _ => 0,
         };
         stored.take(record, epoch, &mut online.report);
-    }
-    stored.close(&options, &mut online.report);
-    for record in records {
         if let Op::Stands { session, topic, place } = &record.op {
             let picture = online.seat(record, session).and_then(|seat| seat.picture.clone());
-            stored.stands(record, (topic, *place), picture.as_ref(), &mut online.report);
+            stands.push((record, topic, *place, picture));
         }
+    }
+    stored.close(&options, &mut online.report);
+    for (record, topic, place, picture) in stands {
+        stored.stands(record, (topic, place), picture.as_ref(), &mut online.report);
     }
     online.finish()
 }

@@ -8,7 +8,6 @@ mod bugs;
 mod coverage;
 mod frames;
 mod history;
-mod judge;
 mod library;
 mod network;
 mod operator;
@@ -16,6 +15,10 @@ mod pipe;
 mod replica;
 mod suite;
 mod world;
+
+use coverage::Coverage;
+
+use crate::checker::{Options, Report, check};
 
 #[test]
 fn the_same_seed_gives_the_same_history() {
@@ -30,24 +33,26 @@ fn the_same_seed_gives_the_same_history() {
 #[test]
 fn every_promise_is_kept_whatever_goes_wrong() {
     let seeds = suite::seeds();
-    let (mut coverage, mut failed) = (coverage::Coverage::default(), Vec::new());
+    let (mut coverage, mut whole, mut failed) = (Coverage::default(), Report::default(), Vec::new());
     for &seed in &seeds {
         let records = world::run(seed);
-        coverage.add(&records);
-        let violations = judge::judge(&records);
+        let mut report = check(&records, Options::default());
         if seeds.len() == 1 {
-            records.iter().for_each(|record| eprintln!("{record:?}"));
+            suite::print(&records);
         }
-        if let Some(first) = violations.first() {
-            let story = violations.iter().take(5).map(|v| format!("\n  {} {} µs {}", v.promise, v.at, v.text));
-            let story = format!("seed {seed}: {} violations:{}", violations.len(), story.collect::<String>());
-            suite::remember(seed, &format!("{} {}", first.promise, first.text));
-            failed.push(story);
+        let violations: Vec<_> = report.violations.drain(..).map(|violation| violation.to_string()).collect();
+        let problems: Vec<_> = violations.into_iter().chain(suite::late_drains(&records)).collect();
+        if let Some(first) = problems.first() {
+            suite::remember(seed, first);
+            failed.push(format!("seed {seed}: {} problems\n{first}", problems.len()));
         }
+        coverage.add(&records);
+        whole.add(report);
     }
-    eprintln!("{coverage}");
+    eprintln!("{whole}{coverage}");
     assert!(failed.is_empty(), "{} of {} seeds failed\n{}", failed.len(), seeds.len(), failed.join("\n"));
     if suite::is_whole(&seeds) {
-        assert_eq!(coverage.missing(3), Vec::<String>::new(), "what was not put to the test was not kept");
+        let missing = [whole.vacuity(suite::FLOOR), coverage.missing(3)].concat();
+        assert_eq!(missing, Vec::<String>::new(), "what was not put to the test was not kept");
     }
 }

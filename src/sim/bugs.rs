@@ -1,26 +1,30 @@
 //! Whether the simulation would see a bug if there was one: each that can be planted is, and has to be caught by the
 //! promise it breaks.
 
-use super::{judge, world};
-use crate::planted::{Bug, plant};
+use super::world;
+use crate::{
+    checker::{Guarantee as G, Options, check},
+    planted::{Bug, plant},
+};
 
 /// Each bug, and the promise it breaks.
-const BUGS: &[(Bug, &str)] = &[
-    (Bug::LosesAnEvent, "G3"),
-    (Bug::ReplaysFromAck, "G4"),
-    (Bug::ReusesAnEpoch, "G9"),
-    (Bug::AnswersUnstored, "G6"),
-    (Bug::SkipsTheFence, "G10"),
-    (Bug::FencesLate, "G10"),
-    (Bug::ForgetsTheLastRepeat, "G7"),
-    (Bug::TrimsSilently, "G3"),
-    (Bug::MarksEarly, "G5"),
-    (Bug::DeliversPaused, "G11"),
-    (Bug::OverrunsCredit, "G11"),
-    (Bug::ForgetsAWake, "G13"),
-    (Bug::ConfusesTopics, "G12"),
-    (Bug::ForgetsAnAnswer, "G13"),
-    (Bug::SkipsSilently, "G3"),
+const BUGS: &[(Bug, G)] = &[
+    (Bug::LosesAnEvent, G::G3Reliable),
+    (Bug::ReplaysFromAck, G::G4Resumable),
+    (Bug::ReusesAnEpoch, G::G9NoPhantom),
+    (Bug::AnswersUnstored, G::G6Published),
+    (Bug::SkipsTheFence, G::G10OneHolder),
+    (Bug::FencesLate, G::G10OneHolder),
+    (Bug::ForgetsTheLastRepeat, G::G7Idempotent),
+    (Bug::TrimsSilently, G::G3Reliable),
+    (Bug::MarksEarly, G::G5Marks),
+    (Bug::DeliversPaused, G::G11PauseAndCredit),
+    (Bug::OverrunsCredit, G::G11PauseAndCredit),
+    (Bug::ForgetsAWake, G::G13Live),
+    (Bug::ConfusesTopics, G::G12Isolation),
+    (Bug::ForgetsAnAnswer, G::G13Live),
+    (Bug::SkipsSilently, G::G3Reliable),
+    (Bug::LosesAKey, G::G3Reliable),
 ];
 
 /// Most seeds that a bug may survive.
@@ -30,12 +34,13 @@ const PATIENCE: u64 = 40;
 fn every_planted_bug_is_caught_by_its_promise() {
     let mut survived = Vec::new();
     for &(bug, promise) in BUGS {
-        let mut others: Vec<&'static str> = Vec::new();
+        let mut others: Vec<G> = Vec::new();
         let caught = (1..=PATIENCE).find(|seed| {
             plant(Some(bug));
             let records = world::run(*seed);
             plant(None);
-            let promises: Vec<_> = judge::judge(&records).into_iter().map(|violation| violation.promise).collect();
+            let report = check(&records, Options::default());
+            let promises: Vec<_> = report.violations.iter().map(|violation| violation.guarantee).collect();
             others.extend(promises.iter().filter(|other| **other != promise));
             promises.contains(&promise)
         });

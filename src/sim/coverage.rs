@@ -1,6 +1,6 @@
 //! What has to have happened for a green suite to mean anything: a promise that was never put to the test was not kept.
 
-use super::history::{Op, Outcome, Record};
+use crate::checker::history::{Op, Outcome, Record};
 
 /// How often each situation was met.
 #[derive(Debug)]
@@ -26,6 +26,9 @@ const SITUATIONS: &[(&str, Met)] = &[
     ("an operator disconnected a client", |op| fault(op, "disconnect")),
     ("a server lost its memory", |op| fault(op, "crash")),
     ("a server left in order", |op| fault(op, "drained")),
+    ("a silent client was given up", |op| disconnected(op, "nothing was received")),
+    ("a client that took nothing was given up", |op| disconnected(op, "nothing that was sent has been taken")),
+    ("a client was told to move", |op| disconnected(op, "told to move")),
     ("a session went on without a hole", |op| opened(op, "RECOVERY_FULL")),
     ("a session went on with a gap", |op| opened(op, "RECOVERY_PARTIAL")),
     ("history was gone", |op| gap(op, "GAP_REASON_RETENTION")),
@@ -51,12 +54,16 @@ fn fault(op: &Op, kind: &str) -> bool {
     matches!(op, Op::Fault { what, took_hold: true } if what.starts_with(kind))
 }
 
+fn disconnected(op: &Op, how: &str) -> bool {
+    matches!(op, Op::Disconnected { why } if why.contains(how))
+}
+
 fn opened(op: &Op, how: &str) -> bool {
-    matches!(op, Op::Opened { recovery, .. } if *recovery == how)
+    matches!(op, Op::Opened { recovery, .. } if **recovery == *how)
 }
 
 fn gap(op: &Op, why: &str) -> bool {
-    matches!(op, Op::Gap { reason, .. } if *reason == why)
+    matches!(op, Op::Gap { reason, .. } if **reason == *why)
 }
 
 fn closed(op: &Op, why: &str) -> bool {

@@ -14,7 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use self::seat::Seat;
-use super::{history::Op, world::World};
+use super::{history::Writer, world::World};
+use crate::checker::history::Op;
 use crate::proto::v1::{
     Heartbeat, Hello, StreamDataRequest, StreamDataResponse, stream_data_request::Frame,
     stream_service_client::StreamServiceClient,
@@ -30,8 +31,9 @@ pub(super) async fn run(world: World, name: Arc<str>, rival: Option<u32>, mut rn
     sleep(Duration::from_millis(rng.u64(..1000))).await;
     let count = if rival.is_some() { 1 } else { rng.usize(1..=3) };
     let seats = (0..count).map(|number| Seat::new(&world, &name, number, rival.is_some(), &mut rng)).collect();
-    let instance = rival.unwrap_or_default();
-    let mut client = Frames { world, name, instance, rng, seats, connection: 0, request: 0, alias: 0, sender: None };
+    let program = rival.map_or_else(|| name.clone(), |number| format!("{name}-{number}").into());
+    let writer = Writer { program, ..world.history.writer(&name) };
+    let mut client = Frames { world, name, writer, rng, seats, request: 0, alias: 0, sender: None, stood: false };
     while Instant::now() < client.world.read_until {
         let why = match client.connect().await {
             Ok(incoming) => client.converse(incoming).await,
@@ -41,18 +43,20 @@ pub(super) async fn run(world: World, name: Arc<str>, rival: Option<u32>, mut rn
         let pause = Duration::from_millis(client.rng.u64(10..400));
         sleep(pause).await;
     }
+    client.stand(false);
 }
 
 struct Frames {
     world: World,
     name: Arc<str>,
-    instance: u32,
+    writer: Writer,
     rng: Rng,
     seats: Vec<Seat>,
-    connection: u64,
     request: u64,
     alias: u32,
     sender: Option<mpsc::Sender<StreamDataRequest>>,
+    /// Where it stands in the end is recorded.
+    stood: bool,
 }
 
 /// Why a connection is over.
@@ -60,11 +64,7 @@ type Over = String;
 
 impl Frames {
     fn record(&self, op: Op) {
-        self.record_in(0, op);
-    }
-
-    fn record_in(&self, epoch: u64, op: Op) {
-        self.world.history.push_from((&self.name, self.instance, self.connection), epoch, op);
+        self.writer.record(op);
     }
 
     fn is_calm(&self) -> bool {
@@ -74,7 +74,7 @@ impl Frames {
     /// Makes a connection and opens everything in the same breath.
     async fn connect(&mut self) -> Result<Streaming<StreamDataResponse>, Over> {
         // Drawn, so that it is unique in the run.
-        self.connection = self.rng.u64(1..);
+        self.writer.connection = self.rng.u64(1..);
         let channel = self.world.network.channel(&self.name, PATIENCE).await?;
         let (sender, frames) = mpsc::channel(QUEUE);
         self.sender = Some(sender);
@@ -118,7 +118,7 @@ impl Frames {
     /// Half-closes and reads what is still due.
     async fn leave(&mut self, mut incoming: Streaming<StreamDataResponse>) -> Over {
         if Instant::now() >= self.world.read_until {
-            self.stand();
+            self.stand(true);
         }
         self.sender = None;
         loop {

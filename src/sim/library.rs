@@ -10,9 +10,10 @@ use tokio::{
 };
 
 use super::{
-    history::{Event, Op, Outcome, Place},
+    history::{self, Writer},
     world::World,
 };
+use crate::checker::history::{Op, Outcome, Place};
 use crate::client::{
     Backoff, Client, Cursor, DeliveryPolicy, Error, ErrorKind, Item, NewEvent, Open, Publisher, Reader, Receipt,
     Received, Start,
@@ -53,7 +54,7 @@ pub(super) async fn run(world: World, name: Arc<str>, mut rng: Rng) {
         };
         let open = if rng.bool() { open.credit(rng.u64(2..40), rng.u64(500..20_000)) } else { open };
         let Ok(opened) = client.open(open).await else { continue };
-        let seat = Seat { world: world.clone(), client: name.clone(), session, topic };
+        let seat = Seat { world: world.clone(), writer: world.history.writer(&name), session, topic };
         let (publisher, reader) = opened.split();
         ends.push(world.tasks.spawn("publisher", publish(seat.clone(), publisher, rng.fork())));
         ends.push(world.tasks.spawn("reader", read(seat, reader, rng.fork())));
@@ -68,18 +69,14 @@ pub(super) async fn run(world: World, name: Arc<str>, mut rng: Rng) {
 #[derive(Clone)]
 struct Seat {
     world: World,
-    client: Arc<str>,
+    writer: Writer,
     session: Arc<str>,
     topic: Arc<str>,
 }
 
 impl Seat {
     fn record(&self, op: impl FnOnce(Arc<str>, Arc<str>) -> Op) {
-        self.record_in(0, op);
-    }
-
-    fn record_in(&self, epoch: u64, op: impl FnOnce(Arc<str>, Arc<str>) -> Op) {
-        self.world.history.push_from((&self.client, 0, 0), epoch, op(self.session.clone(), self.topic.clone()));
+        self.writer.record(op(self.session.clone(), self.topic.clone()));
     }
 }
 
@@ -95,7 +92,7 @@ async fn publish(seat: Seat, publisher: Publisher, mut rng: Rng) {
         let event = NewEvent { payload: seat.world.payload(&id, &mut rng).into(), ..NewEvent::default() };
         let published = {
             let id = id.clone();
-            seat.record(|session, topic| Op::Publish { session, topic, seq: 0, id, dedupe_id: false, request: 0 });
+            seat.record(|session, topic| Op::Publish { session, topic, id, request: 0 });
             timeout_at(seat.world.read_until, publisher.publish(event)).await
         };
         match published {
@@ -175,24 +172,27 @@ async fn dawdle(reader: &Reader, last: Option<u64>, hasty: bool, rng: &mut Rng) 
 /// Records what was read; true if it was the last.
 fn note(seat: &Seat, item: Item) -> bool {
     let mut last = false;
-    let epoch = if let Item::Event(received) = &item { received.cursor.epoch } else { 0 };
-    seat.record_in(epoch, |session, topic| match item {
+    seat.record(|session, topic| match item {
         Item::Opened(opened) => Op::Opened {
             session,
             topic,
             attach: opened.attach,
             start: place(opened.start),
             head: place(opened.head),
-            recovery: opened.recovery.as_str_name(),
+            recovery: opened.recovery.as_str_name().into(),
             published_seq: opened.published_seq,
         },
         Item::Event(received) => {
             let Received { prev, skipped, snapshot, event, .. } = received;
-            Op::Deliver { session, topic, prev, skipped, snapshot, events: vec![Event::new(&event)] }
+            Op::Deliver { session, topic, prev, skipped, snapshot, events: vec![history::event(&event)] }
         }
-        Item::Gap(gap) => {
-            Op::Gap { session, topic, from: place(gap.from), to: place(gap.to), reason: gap.reason.as_str_name() }
-        }
+        Item::Gap(gap) => Op::Gap {
+            session,
+            topic,
+            from: place(gap.from),
+            to: place(gap.to),
+            reason: gap.reason.as_str_name().into(),
+        },
         Item::Broken(broken) => Op::Broken { session, text: format!("{broken:?}") },
         Item::Closed(error) => {
             last = true;

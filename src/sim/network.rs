@@ -146,7 +146,7 @@ impl Network {
     fn link(&self, caller: String) -> io::Result<(mpsc::Sender<(Box<dyn Socket>, SocketAddr)>, End, End, SocketAddr)> {
         let mut state = self.0.lock();
         let replica = state.route.ok_or(io::ErrorKind::ConnectionRefused)?;
-        let (up, down) = (Pipe::new(state.shape()), Pipe::new(state.shape()));
+        let (up, down) = (Pipe::new(state.shape(&caller)), Pipe::new(state.shape(&caller)));
         let (server, client) = (End::new(up.clone(), down.clone()), End::new(down.clone(), up.clone()));
         state.links.retain(|_, link| !(link.up.is_over() && link.down.is_over()));
         state.next += 1;
@@ -181,8 +181,11 @@ impl Network {
 }
 
 impl State {
-    /// Most links are good, some are slow, some are far away.
-    fn shape(&mut self) -> Shape {
+    /// Most links are good, some are slow, some are far away. Who looks at the end of a run must not disturb it.
+    fn shape(&mut self, caller: &str) -> Shape {
+        if caller == "operator" {
+            return Shape { latency: Duration::ZERO, rate: 1 << 30, capacity: 64 * 1024 };
+        }
         let latency = if self.rng.u8(..8) == 0 { 50..250 } else { 0..20 };
         let rate = if self.rng.u8(..8) == 0 { 20_000 } else { 10_000_000 };
         Shape { latency: Duration::from_millis(self.rng.u64(latency)), rate, capacity: self.rng.usize(2..64) * 1024 }

@@ -8,9 +8,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
 use super::{
-    history::{Event, Op, Outcome},
+    history,
     world::{Kind, World, kind},
 };
+use crate::checker::history::{Op, Outcome};
 use crate::proto::v1::{
     self, connection_service_client::ConnectionServiceClient, disconnect_request::Target,
     topic_service_client::TopicServiceClient,
@@ -21,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// A back end: publishes under ids of its own, again and again until it is told that the event is stored.
 pub(super) async fn publish(world: World, mut rng: Rng) {
-    let client: Arc<str> = "back-end".into();
+    let writer = world.history.writer("back-end");
     let (mut number, mut channel) = (0, None);
     while Instant::now() < world.publish_until {
         sleep(Duration::from_millis(rng.u64(50..1500))).await;
@@ -30,15 +31,8 @@ pub(super) async fn publish(world: World, mut rng: Rng) {
         let id: Arc<str> = format!("back-end/{number}").into();
         let payload = world.payload(&id, &mut rng);
         for attempt in 0..4 {
-            let op = Op::Publish {
-                session: "".into(),
-                topic: topic.clone(),
-                seq: 0,
-                id: id.clone(),
-                dedupe_id: true,
-                request: attempt,
-            };
-            world.history.push(&client, op);
+            let op = Op::Publish { session: "".into(), topic: topic.clone(), id: id.clone(), request: attempt };
+            writer.record(op);
             let outcome = timeout(LIMIT, publish_once(&world, &mut channel, &topic, &id, &payload)).await;
             let outcome = outcome.unwrap_or(Outcome::Unknown);
             if matches!(outcome, Outcome::Unknown) {
@@ -46,7 +40,7 @@ pub(super) async fn publish(world: World, mut rng: Rng) {
             }
             let again = matches!(outcome, Outcome::Unknown) || rng.u8(..8) == 0;
             let op = Op::Answered { session: "".into(), topic: topic.clone(), id: id.clone(), outcome };
-            world.history.push(&client, op);
+            writer.record(op);
             if !again {
                 break;
             }
@@ -85,22 +79,23 @@ pub(super) async fn disconnect(world: &World, client: &str) -> usize {
 
 /// What the logs hold when all is over.
 pub(super) async fn look(world: &World) {
-    let client: Arc<str> = "operator".into();
+    let writer = world.history.writer("operator");
     let mut service =
         TopicServiceClient::new(world.network.channel("operator", LIMIT).await.expect("the network is whole again"));
-    for topic in world.topics().iter().filter(|topic| kind(topic) != Kind::Signal) {
+    let presence = world.topics().iter().map(|topic| format!("~presence.{topic}").into());
+    for topic in world.topics().iter().cloned().chain(presence).filter(|topic| kind(topic) != Kind::Signal) {
         let (mut events, mut after) = (Vec::new(), None);
         let head = loop {
             let request = v1::ReadHistoryRequest { topic: topic.to_string(), after, last: 0, limit: 1000 };
             let page = service.read_history(request).await.expect("the server answers").into_inner();
-            events.extend(page.events.iter().map(Event::new));
+            events.extend(page.events.iter().map(history::event));
             let head = page.head.unwrap_or_default();
             if page.next == page.head {
                 break head;
             }
             after = page.next;
         };
-        world.history.push(&client, Op::Head { topic: topic.clone(), head: (head.epoch, head.offset) });
-        world.history.push(&client, Op::Stored { topic: topic.clone(), epoch: head.epoch, events });
+        writer.record(Op::Head { topic: topic.clone(), head: (head.epoch, head.offset) });
+        writer.record(Op::Stored { topic: topic.clone(), epoch: head.epoch, events });
     }
 }

@@ -29,7 +29,7 @@ dedupe_window = "60s"
 [[topics.rules]]
 pattern = "small.>"
 history = { max_events = 24 }
-delivery = { queue_size = 10 }
+delivery = { queue_size = 4 }
 
 [[topics.rules]]
 pattern = "brief.>"
@@ -40,12 +40,12 @@ pattern = "state.>"
 class = "state"
 max_keys = 6
 history = { max_events = 24 }
-delivery = { queue_size = 10, max_rate_hz = 5 }
+delivery = { queue_size = 6, max_rate_hz = 5 }
 
 [[topics.rules]]
 pattern = "signal.>"
 class = "signal"
-delivery = { queue_size = 8 }
+delivery = { queue_size = 4 }
 
 [[topics.rules]]
 pattern = "paced.>"

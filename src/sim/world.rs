@@ -7,13 +7,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
     frames,
-    history::{History, Op, Record},
+    history::History,
     library,
     network::{Loss, Network, Way},
     operator,
     replica::Replica,
 };
 use crate::{
+    checker::history::{Op, Record},
     lifecycle::Tasks,
     types::{Timestamp, simulated_clock},
 };
@@ -25,7 +26,7 @@ const CALM: Duration = Duration::from_secs(30);
 /// How long clients may take to leave.
 const LEAVE: Duration = Duration::from_secs(60);
 /// The moment the simulated wall clock begins at, microseconds since the Unix epoch.
-pub(super) const ORIGIN: u64 = 1_700_000_000_000_000;
+const ORIGIN: u64 = 1_700_000_000_000_000;
 /// What is talked about: the first in every run, others in some.
 const TOPICS: [&str; 7] = ["prices.a", "prices.d", "small.b", "brief.c", "state.e", "signal.f", "paced.g"];
 
@@ -134,7 +135,12 @@ async fn live(seed: u64) -> Vec<Record> {
     for client in clients {
         match timeout_at(world.read_until + LEAVE, client).await {
             Ok(left) => left.expect("it does not panic"),
-            Err(_) => world.history.push(&"a client".into(), Op::Stuck),
+            // It waits for something that will never come: it is not where it should be.
+            Err(_) => world.history.writer("stuck").record(Op::Stands {
+                session: "".into(),
+                topic: world.topics()[0].clone(),
+                place: None,
+            }),
         }
     }
     replica.leave().await;
@@ -143,7 +149,7 @@ async fn live(seed: u64) -> Vec<Record> {
 
 /// Breaks things until it is time to stop.
 async fn go_wrong(world: &World, mut replica: Replica, callers: &[Arc<str>], rng: &mut Rng) -> Replica {
-    let nobody: Arc<str> = "faults".into();
+    let writer = world.history.writer("faults");
     // A run without a restart keeps its epochs, and what depends on them.
     let mut restarts = rng.usize(..=2);
     loop {
@@ -179,13 +185,13 @@ async fn go_wrong(world: &World, mut replica: Replica, callers: &[Arc<str>], rng
             13 if restarts > 0 => {
                 restarts -= 1;
                 let left = std::mem::replace(&mut replica, Replica::start(&world.network));
-                world.history.push(&nobody, Op::Fault { what: "drain".into(), took_hold: true });
+                writer.record(Op::Fault { what: "drain".into(), took_hold: true });
                 left.leave().await;
                 ("drained".to_owned(), 1)
             }
             _ => continue,
         };
-        world.history.push(&nobody, Op::Fault { what, took_hold: hit > 0 });
+        writer.record(Op::Fault { what, took_hold: hit > 0 });
     }
     for caller in callers {
         world.network.set_rate(caller, 10_000_000);

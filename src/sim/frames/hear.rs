@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{Frames, Over, seat::Unanswered};
 use crate::{
+    checker::history::{Op, Outcome},
     proto::v1::{self, Heartbeat, StreamDataResponse, stream_data_request, stream_data_response::Frame},
     sim::{
-        history::{Event, Op, Outcome},
+        history::event,
         world::{Kind, kind},
     },
 };
@@ -60,10 +61,10 @@ impl Frames {
         let op = Op::Opened {
             session: seat.session.clone(),
             topic: seat.topic.clone(),
-            attach: frame.attach,
+            attach: seat.attach,
             start: (start.epoch, start.offset),
             head: (head.epoch, head.offset),
-            recovery: frame.recovery().as_str_name(),
+            recovery: frame.recovery().as_str_name().into(),
             published_seq: frame.published_seq,
         };
         self.record(op);
@@ -79,10 +80,9 @@ impl Frames {
             (cursor.offset, cursor.time_us) = (last.offset, last.time_us);
         }
         let (session, topic) = (seat.session.clone(), seat.topic.clone());
-        let events = frame.events.iter().map(Event::new).collect();
+        let events = frame.events.iter().map(event).collect();
         let v1::Delivery { prev, skipped, snapshot, .. } = *frame;
-        let epoch = seat.cursor.map_or(0, |cursor| cursor.epoch);
-        self.record_in(epoch, Op::Deliver { session, topic, prev, skipped, snapshot, events });
+        self.record(Op::Deliver { session, topic, prev, skipped, snapshot, events });
     }
 
     fn gap(&mut self, frame: &v1::Gap) {
@@ -96,7 +96,7 @@ impl Frames {
             topic: seat.topic.clone(),
             from: (from.epoch, from.offset),
             to: (to.epoch, to.offset),
-            reason: frame.reason().as_str_name(),
+            reason: frame.reason().as_str_name().into(),
         };
         self.record(op);
     }

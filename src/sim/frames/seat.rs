@@ -7,14 +7,12 @@ use fastrand::Rng;
 
 use super::{Frames, Over};
 use crate::{
+    checker::history::{Asked, Op, Outcome, Place},
     proto::v1::{
         self, CloseSession, Credit, DeliveryPolicy, Flow, NewEvent, OpenSession, Operation, Publish, SessionMode,
         StartPosition, start_position::Position, stream_data_request::Frame,
     },
-    sim::{
-        history::{Op, Outcome, Place},
-        world::{Kind, World, kind},
-    },
+    sim::world::{Kind, World, kind},
 };
 
 /// More than a run has events.
@@ -120,6 +118,7 @@ impl Seat {
             in_snapshot: snapshot,
             policy: match rng.u8(..6) {
                 0 => DeliveryPolicy::DropOldest,
+                3..6 if topic.starts_with("small") => DeliveryPolicy::DropOldest,
                 1 => DeliveryPolicy::Disconnect,
                 2 | 3 if keyed => DeliveryPolicy::Conflate,
                 _ => DeliveryPolicy::Unspecified,
@@ -179,13 +178,13 @@ impl Frames {
             ..OpenSession::default()
         };
         let op = Op::Open {
-            alias,
             session: seat.session.clone(),
             topic: seat.topic.clone(),
-            start: format!("{start:?}"),
-            wish: format!("{:?} {:?} {} {}", seat.mode, seat.policy, seat.required, seat.present),
-            resumes: matches!(start.position, Some(Position::Cursor(_))),
-            last_attach: seat.attach,
+            start: match start.position {
+                Some(Position::Cursor(cursor)) => Asked::Cursor((cursor.epoch, cursor.offset)),
+                Some(Position::Snapshot(_)) => Asked::Snapshot,
+                _ => Asked::Fresh,
+            },
             credit: seat.credit.map(|credit| (credit.events, credit.bytes)),
             request,
         };
@@ -229,7 +228,7 @@ impl Frames {
             ..NewEvent::default()
         });
         let frame = Frame::Publish(Publish { session: seat.alias, seq, event });
-        self.record(Op::Publish { session, topic, seq, id, dedupe_id: false, request });
+        self.record(Op::Publish { session, topic, id, request });
         self.send(request, frame)
     }
 
@@ -337,11 +336,15 @@ impl Frames {
         Ok(())
     }
 
-    /// Where everything stands at the end.
-    pub(super) fn stand(&self) {
-        for seat in self.seats.iter().filter(|seat| seat.opened) {
+    /// Records where everything stands in the end; nowhere, if it is not attached.
+    pub(super) fn stand(&mut self, attached: bool) {
+        if std::mem::replace(&mut self.stood, true) {
+            return;
+        }
+        for seat in self.seats.iter().filter(|seat| !seat.ousted) {
             let (session, topic) = (seat.session.clone(), seat.topic.clone());
-            self.record(Op::Stands { session, topic, place: seat.place() });
+            let place = seat.place().filter(|_| attached && seat.opened);
+            self.record(Op::Stands { session, topic, place });
         }
     }
 }
