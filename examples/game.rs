@@ -1,8 +1,8 @@
 //! A game's world: every player publishes its position 20 times a second, everybody sees everybody, and a player who
 //! leaves, or whose connection is lost for good, is taken off the board by the server.
 //!
-//! Beside a running server: `cargo run --example game -- NAME` in several terminals; Ctrl-C leaves. `BOWLINE_SERVER` says
-//! where the server is, if not at http://127.0.0.1:50051.
+//! Beside a running server: `cargo run --example game -- NAME` in several terminals; Ctrl-C leaves. `BOWLINE_SERVER`
+//! says where the server is, if not at http://127.0.0.1:50051.
 
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
 

@@ -120,8 +120,11 @@ async fn answer(client: &Client, topic: String, prompt: String) -> anyhow::Resul
                 }
             }
             _ = pace.tick() => match words.next() {
-                // The receipt is not awaited: what is published before the session is closed arrives, and in order.
-                Some(word) => drop(session.publish(NewEvent { payload: word.to_owned().into(), ..NewEvent::default() }).await?),
+                Some(word) => {
+                    let event = NewEvent { payload: word.to_owned().into(), ..NewEvent::default() };
+                    // Its receipt is not awaited: what is published in a session is stored in order.
+                    drop(session.publish(event).await?);
+                }
                 None => break "done",
             }
         }

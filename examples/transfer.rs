@@ -1,19 +1,18 @@
 //! A file through a topic, with both ends free to die at any moment: run the same command again and it goes on. The
-//! sender is held back by the receiver, so that a file of any size passes through a history of a few megabytes.
-//!
-//! Beside a server that lets readers hold publishers back, `bowline serve --config examples/bowline.toml`:
+//! receiver holds the sender back, so that a file of any size passes through a history of a few megabytes. Beside
+//! `bowline serve --config examples/bowline.toml`:
 //!
 //! ```text
 //! cargo run --example transfer -- receive transfer.movie copy.mkv    place kept in copy.mkv.place
 //! cargo run --example transfer -- send movie.mkv transfer.movie      a topic for each file
 //! ```
 //!
-//! SIGUSR1 pauses the receiver, and another one lets it go on. `BOWLINE_SERVER` says where the server is, if not at
-//! http://127.0.0.1:50051.
+//! SIGUSR1 pauses the receiver, and another one lets it go on. `BOWLINE_SERVER` says where the server is.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is what the program is for")]
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::Read as _,
     os::unix::fs::FileExt as _,
@@ -28,8 +27,6 @@ use tokio::signal::unix::{SignalKind, signal};
 const CHUNK: u64 = 64 * 1024;
 /// Chunks on their way; below the rule's `max_lag`, so that holding back is the exception.
 const WINDOW: usize = 16;
-/// What the receiver lets the server send ahead: events and bytes.
-const CREDIT: (u64, u64) = (1000, 1024 * 1024);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -62,23 +59,21 @@ async fn send(client: &Client, path: &str, topic: &str) -> anyhow::Result<()> {
         // Without a receiver nobody holds us back, and the topic would forget what it has no room for.
         let may_send = next <= last && answers.len() < WINDOW && !receivers.is_empty();
         tokio::select! {
-            Some(item) = people.next() => drop(receivers.take(&item)),
-            Some(answer) = answers.next(), if !answers.is_empty() => {
-                if let Some(head) = head_instead(answer)? {
-                    // Those behind it fail in the same way.
-                    while answers.next().await.is_some() {}
-                    next = head;
-                }
-            }
+            item = people.next() => drop(receivers.take(&item.context("the session has ended")?)),
+            Some(answer) = answers.next(), if !answers.is_empty() => if let Err(error) = answer {
+                let Some(head) = head_instead(&error) else { return Err(error.into()) };
+                // Those behind it fail in the same way.
+                while answers.next().await.is_some() {}
+                next = head;
+            },
             () = std::future::ready(()), if may_send => {
                 let at = next * CHUNK;
                 let mut chunk = vec![0; CHUNK.min(size.saturating_sub(at)) as usize];
                 file.read_exact_at(&mut chunk, at)?;
-                let headers = if next < last {
-                    [("at".to_owned(), at.to_string())].into()
-                } else {
-                    [("size".to_owned(), size.to_string()), ("sha256".to_owned(), sum.clone())].into()
-                };
+                let mut headers = HashMap::from([("at".to_owned(), at.to_string())]);
+                if next == last {
+                    headers = [("size".to_owned(), size.to_string()), ("sha256".to_owned(), sum.clone())].into();
+                }
                 // Stored only behind the chunk before it, whoever else sends and whatever the server has forgotten.
                 let event = NewEvent { payload: chunk.into(), headers, if_last: Some(next), ..NewEvent::default() };
                 answers.push_back(session.publish(event).await?);
@@ -90,14 +85,10 @@ async fn send(client: &Client, path: &str, topic: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The topic's newest offset, where it is not what we thought: the server was restarted, and has forgotten the file.
-fn head_instead(answer: Result<bowline::client::Published, Error>) -> anyhow::Result<Option<u64>> {
-    let Err(error) = answer else { return Ok(None) };
-    let refusal = error.refusal().filter(|refusal| refusal.reason == "WRONG_LAST");
-    match refusal.and_then(|refusal| refusal.metadata.get("actual")) {
-        Some(actual) => Ok(Some(actual.parse()?)),
-        None => Err(error.into()),
-    }
+/// Where the topic is, if not where we thought: the server was restarted, and has forgotten the file.
+fn head_instead(error: &Error) -> Option<u64> {
+    let refusal = error.refusal().filter(|refusal| refusal.reason == "WRONG_LAST")?;
+    refusal.metadata.get("actual")?.parse().ok()
 }
 
 async fn receive(client: &Client, topic: &str, out: &str) -> anyhow::Result<()> {
@@ -108,7 +99,8 @@ async fn receive(client: &Client, topic: &str, out: &str) -> anyhow::Result<()> 
     };
     // `required`: publishers wait for what we have not acknowledged. `presence`: the sender sees that we are there.
     let open = Open::topic(topic).session_id(format!("receive-{topic}")).start(start).read_only();
-    let mut session = client.open(open.required().presence("").credit(CREDIT.0, CREDIT.1)).await?;
+    // At most 1 MiB is sent ahead of what we have written.
+    let mut session = client.open(open.required().presence("").credit(1000, 1024 * 1024)).await?;
     let file = File::options().write(true).create(true).truncate(false).open(out)?;
     let (mut toggled, mut paused) = (signal(SignalKind::user_defined1())?, false);
     loop {
@@ -127,7 +119,7 @@ async fn receive(client: &Client, topic: &str, out: &str) -> anyhow::Result<()> 
                 if let (Some(size), Some(sum)) = (headers.get("size"), headers.get("sha256")) {
                     file.set_len(size.parse()?)?;
                     ensure!(sha256(out)? == *sum, "{out} is not what was sent");
-                    session.ack(received.cursor.offset);
+                    session.ack(received.cursor);
                     fs::remove_file(&place)?;
                     println!("received {size} bytes, sha256 {sum}");
                     return Ok(());
@@ -136,7 +128,7 @@ async fn receive(client: &Client, topic: &str, out: &str) -> anyhow::Result<()> 
                 file.write_all_at(&received.event.payload, headers.get("at").context("no place")?.parse()?)?;
                 fs::write(format!("{place}.new"), received.cursor.to_string())?;
                 fs::rename(format!("{place}.new"), &place)?;
-                session.ack(received.cursor.offset);
+                session.ack(received.cursor);
             }
             // The server was restarted: the sender begins anew, and so do we.
             Some(Item::Gap(gap)) if gap.reason == GapReason::Epoch => eprintln!("beginning anew"),
@@ -149,13 +141,10 @@ async fn receive(client: &Client, topic: &str, out: &str) -> anyhow::Result<()> 
 }
 
 fn sha256(path: &str) -> anyhow::Result<String> {
-    let (mut file, mut sum) = (File::open(path)?, digest::Context::new(&digest::SHA256));
-    let mut buffer = vec![0; 1024 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            length => sum.update(&buffer[..length]),
-        }
+    let (mut file, mut buffer) = (File::open(path)?, vec![0; 1024 * 1024]);
+    let mut sum = digest::Context::new(&digest::SHA256);
+    while let length @ 1.. = file.read(&mut buffer)? {
+        sum.update(&buffer[..length]);
     }
     Ok(sum.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -43,6 +43,7 @@ mod builder;
 mod chain;
 mod command;
 mod error;
+mod inbox;
 mod item;
 mod link;
 mod mirror;

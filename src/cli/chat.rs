@@ -111,6 +111,7 @@ async fn talk(args: &Args, client: &Client, interrupt: &mut Interrupt) -> Result
         answers: FuturesOrdered::new(),
         unseen: 0,
         until: None,
+        entered: false,
         head: None,
     };
     room.run(Standing::new(client), interrupt).await
@@ -145,6 +146,8 @@ struct Room<'a> {
     unseen: u64,
     /// Set once the input has ended: when to leave at the latest.
     until: Option<Instant>,
+    /// The first item has come. It says what was said before; only then is it known when everything was shown.
+    entered: bool,
     /// The newest offset when the room was entered; `None` once everything before was shown.
     head: Option<u64>,
 }
@@ -152,9 +155,7 @@ struct Room<'a> {
 impl Room<'_> {
     async fn run(mut self, mut standing: Standing, interrupt: &mut Interrupt) -> Result<(), Stop> {
         let mut lines = Lines::new(BufReader::new(tokio::io::stdin()), MAX_MESSAGE);
-        // The first item says what was said before; only then is it known when everything was shown.
-        let mut entered = false;
-        while self.until.is_none() || !entered || !self.is_quiet() {
+        while self.until.is_none() || !self.is_quiet() {
             let (reading, until) = (self.until.is_none(), self.until.unwrap_or_else(Instant::now));
             let step = tokio::select! {
                 biased;
@@ -177,19 +178,10 @@ impl Room<'_> {
             match step {
                 Step::News(sentence) => self.show(&format!("* {sentence}"))?,
                 Step::Item(None) => return Ok(()),
-                Step::Item(Some(item)) => {
-                    entered = true;
-                    self.hear(item)?;
-                }
+                Step::Item(Some(item)) => self.hear(item)?,
                 Step::Moved => self.tell()?,
                 Step::Answer(Ok(_)) => {}
-                Step::Answer(Err(error)) => {
-                    self.unseen = self.unseen.saturating_sub(1);
-                    self.show(&format!("* not sent: {error}"))?;
-                    if !self.typed {
-                        return Err(Stop::new(Exit::Refused, format!("a message was not sent: {error}")));
-                    }
-                }
+                Step::Answer(Err(error)) => self.regret(&error)?,
                 Step::Line(None) => self.until = Some(Instant::now() + FAREWELL),
                 Step::Line(Some(line)) => interrupt.or(self.say(line)).await??,
             }
@@ -199,7 +191,14 @@ impl Room<'_> {
 
     /// True once everything was shown: what was said before, our own messages, who is there.
     fn is_quiet(&self) -> bool {
-        self.head.is_none() && self.unseen == 0 && self.answers.is_empty() && self.names.is_some()
+        let shown = self.entered && self.head.is_none() && self.names.is_some();
+        shown && self.unseen == 0 && self.answers.is_empty()
+    }
+
+    fn regret(&mut self, error: &Error) -> Result<(), Stop> {
+        self.unseen = self.unseen.saturating_sub(1);
+        self.show(&format!("* not sent: {error}"))?;
+        if self.typed { Ok(()) } else { Err(Stop::new(Exit::Refused, format!("a message was not sent: {error}"))) }
     }
 
     /// Shows who came and who went.
@@ -224,6 +223,7 @@ impl Room<'_> {
     }
 
     fn hear(&mut self, item: Item) -> Result<(), Stop> {
+        self.entered = true;
         match item {
             Item::Event(received) => {
                 if self.head.is_some_and(|head| head <= received.cursor.offset) {

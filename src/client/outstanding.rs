@@ -120,11 +120,7 @@ impl<T> Outstanding<T> {
                 self.hold(index, now + refusal.retry_after.unwrap_or(pause));
                 None
             }
-            // The session has ended on the server: how it goes on is said by SessionClosed, not here.
-            Answer::Refused(refusal, _)
-                if matches!(refusal.advice, Advice::Retry | Advice::Reconnect)
-                    || refusal.reason == "UNKNOWN_SESSION" =>
-            {
+            Answer::Refused(refusal, _) if is_to_be_repeated(&refusal) => {
                 self.rewind(index);
                 self.not_before = Some(now + refusal.retry_after.unwrap_or(pause));
                 None
@@ -214,6 +210,11 @@ impl<T> Outstanding<T> {
         self.renumber(index, through + 1);
         None
     }
+}
+
+fn is_to_be_repeated(refusal: &Refusal) -> bool {
+    // Of a session that has ended on the server, SessionClosed says how it goes on.
+    matches!(refusal.advice, Advice::Retry | Advice::Reconnect) || refusal.reason == "UNKNOWN_SESSION"
 }
 
 fn failed(refusal: Refusal) -> Error {

@@ -37,8 +37,8 @@ impl Session {
     }
 
     /// See [`Reader::ack`].
-    pub fn ack(&self, offset: u64) {
-        self.reader.ack(offset);
+    pub fn ack(&self, place: Cursor) {
+        self.reader.ack(place);
     }
 
     /// See [`Reader::pause`].
@@ -130,11 +130,11 @@ impl Reader {
         self.handle.shared.cursor()
     }
 
-    /// Tells the server that everything up to this offset has been processed: a later process may go on there with
-    /// `Start::Acked`, and publishers that wait for this reader may go on. The offset is one of the epoch of the item
-    /// taken last. Does not wait; lower values than before in the epoch are ignored.
-    pub fn ack(&self, offset: u64) {
-        self.handle.shared.ack(offset);
+    /// Tells the server that everything up to this place, that of a [`Received`](super::Received), has been processed: a
+    /// later process may go on there with `Start::Acked`, and publishers that wait for this reader may go on. Does not
+    /// wait; lower offsets than before, and places in a log that the topic no longer has, are ignored.
+    pub fn ack(&self, place: Cursor) {
+        self.handle.shared.ack(place);
     }
 
     /// Stops deliveries. Once it returns, nothing more arrives until [`resume`](Self::resume), across reconnects too;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tonic::Status;
 
-use super::{Client, ErrorKind, Item, NewEvent, Open, Receipt, Session, Start};
+use super::{Client, Cursor, ErrorKind, Item, NewEvent, Open, Receipt, Session, Start};
 use crate::{
     error::{Failure, Reason},
     proto::v1::{self, start_position::Position, stream_data_response::Frame},
@@ -45,6 +45,10 @@ fn resumed_at(open: &v1::OpenSession) -> Option<(u64, u64)> {
         Position::Cursor(cursor) => Some((cursor.epoch, cursor.offset)),
         _ => None,
     }
+}
+
+fn place(epoch: u64, offset: u64) -> Cursor {
+    Cursor { epoch, offset, ..Cursor::default() }
 }
 
 fn failure(reason: Reason) -> Option<v1::Failure> {
@@ -342,7 +346,7 @@ async fn what_was_acknowledged_is_said_again_after_a_resume_but_not_where_a_gap_
     let (mut session, frame) = open(&client, &mut call, prices(), 0).await;
     call.deliver(frame.session, 0, 3).await;
     assert_eq!(event(&mut session).await, 1);
-    session.ack(1);
+    session.ack(place(EPOCH, 1));
     assert_eq!(call.flow().await.1.acked, Some(1));
     call.end(Status::unavailable("gone")).await;
 
@@ -371,11 +375,11 @@ async fn what_was_acknowledged_is_said_again_after_a_resume_but_not_where_a_gap_
     call.deliver(session_alias, 0, 1).await;
     // Of the log before, which the server no longer has.
     assert_eq!(event(&mut session).await, 2);
-    session.ack(2);
+    session.ack(place(EPOCH, 2));
     assert_eq!(event(&mut session).await, 3);
     while !matches!(item(&mut session).await, Item::Gap(_)) {}
     assert_eq!(event(&mut session).await, 1);
-    session.ack(1);
+    session.ack(place(EPOCH + 1, 1));
     assert_eq!(call.flow().await.1.acked, Some(1), "the first that is heard");
 }
 

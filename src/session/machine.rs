@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Credit, Gap, GapReason, Options, Records, Recovery, Run, Start, Step, rounds::Rounds};
+use super::{
+    Credit, Gap, GapReason, Options, Records, Recovery, Run, Start, Step, allowance::Allowance, rounds::Rounds,
+};
 use crate::{
     error::{Failure, Reason},
     hub::Policy,
@@ -60,8 +62,7 @@ pub struct Session {
     stop_at: Option<u64>,
     /// Up to here it is history that was asked for: however much of it waits, the session is not slow.
     history_end: u64,
-    credit: Option<Credit>,
-    sent: Credit,
+    allowance: Allowance,
     paused: bool,
 }
 
@@ -89,8 +90,7 @@ impl Session {
             strict: options.strict,
             stop_at: options.no_follow.then_some(log.head().offset),
             history_end: log.head().offset,
-            credit: options.credit,
-            sent: Credit::default(),
+            allowance: Allowance::new(options.credit),
             paused: false,
         };
         let gap = session.gap(log);
@@ -107,9 +107,9 @@ impl Session {
         match (self.state, event) {
             (State::Ended, _) => Step::Idle,
             (_, Event::Flow { credit, paused }) => {
-                self.grant(credit);
+                credit.into_iter().for_each(|credit| self.allowance.grant(credit));
                 self.paused = paused.unwrap_or(self.paused);
-                if self.paused || !self.may_send(0, 0) { Step::Blocked } else { Step::Idle }
+                if self.paused || !self.allowance.covers(0, 0) { Step::Blocked } else { Step::Idle }
             }
             (_, Event::StopAtHead { log }) => {
                 let head = log.head().offset;
@@ -226,7 +226,7 @@ impl Session {
         let (mut measure, mut last) = (Measure::default(), None);
         for record in records {
             let over_budget = last.is_some() && measure.encoded_len + record.encoded.len() > budget;
-            if over_budget || !self.may_send(measure.count, measure.payload_len) {
+            if over_budget || !self.allowance.covers(measure.count, measure.payload_len) {
                 break;
             }
             measure.count += 1;
@@ -234,8 +234,7 @@ impl Session {
             measure.payload_len += record.payload_len as u64;
             last = Some(record);
         }
-        self.sent.events += measure.count as u64;
-        self.sent.bytes += measure.payload_len;
+        self.allowance.spend(measure.count, measure.payload_len);
         Some((last?, measure))
     }
 
@@ -287,41 +286,11 @@ impl Session {
         Step::Gap(gap)
     }
 
-    // --- what may be sent
-
-    /// Applies new totals. Credit only grows.
-    fn grant(&mut self, credit: Option<Credit>) {
-        // Nothing at all is no total of bytes either: it leaves what was granted, or is to be, as it is.
-        let Some(granted) = credit.filter(|credit| *credit != Credit::default() || self.credit.is_none()) else {
-            return;
-        };
-        let held = self.credit.get_or_insert(granted);
-        if *held == Credit::default() {
-            *held = granted;
-        }
-        held.events = held.events.max(granted.events);
-        // None at all is the most.
-        let unlimited = held.bytes == 0 || granted.bytes == 0;
-        held.bytes = if unlimited { 0 } else { held.bytes.max(granted.bytes) };
-    }
-
-    /// True if one more event may go after `events` and `bytes` of a run that is being put together.
-    fn may_send(&self, events: usize, bytes: u64) -> bool {
-        self.credit.is_none_or(|credit| {
-            let enough_bytes = credit.bytes == 0 || self.sent.bytes + bytes < credit.bytes;
-            let over = u64::from(planted::active(Bug::OverrunsCredit));
-            self.sent.events + (events as u64) < credit.events + over && enough_bytes
-        })
-    }
-
     /// True if more than `limit` events wait for which the session has no credit. Without any limit on credit, what
     /// HTTP/2 does not take waits as well.
     fn is_overdue(&self, limit: u64, log: &Log) -> bool {
         let waiting = log.head().offset.saturating_sub(self.cursor.offset.max(self.history_end));
-        let covered = match self.credit {
-            Some(credit) if !self.paused && self.may_send(0, 0) => credit.events - self.sent.events,
-            _ => 0,
-        };
+        let covered = if self.paused { 0 } else { self.allowance.remaining() };
         waiting.saturating_sub(covered) > limit
     }
 
@@ -351,7 +320,7 @@ impl Session {
 
     /// Events sent since the open.
     pub fn sent_events(&self) -> u64 {
-        self.sent.events
+        self.allowance.sent_events()
     }
 }
 

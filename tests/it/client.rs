@@ -1,5 +1,7 @@
 //! The client library against the real server.
 
+mod keyed;
+
 use std::{net::SocketAddr, time::Duration};
 
 use bowline::{

@@ -11,7 +11,7 @@ use crate::{
         printer::{Batch, Printer},
         start::From,
     },
-    client::{Cursor, Item, Opened, Received, Session, TopicClass},
+    client::{Cursor, Gap, Item, Opened, Received, Session, TopicClass},
 };
 
 /// Most bytes gathered before they are printed, however much is ready.
@@ -91,42 +91,15 @@ impl<'a> Reading<'a> {
 
     fn ack(&self, session: &Session, place: Cursor) {
         if self.args.session.is_some() {
-            session.ack(place.offset);
+            session.ack(place);
         }
     }
 
     async fn remark(&mut self, item: Item, session: &Session, interrupt: &mut Interrupt) -> Result<(), Stop> {
         let mut text = Vec::new();
         match item {
-            Item::Opened(opened) => {
-                let first = std::mem::replace(&mut self.first, false);
-                self.keyed = opened.topic_class == TopicClass::State;
-                let begins = first && !self.snapshot;
-                if self.args.json {
-                    json::opened(&mut text, &opened);
-                } else if first {
-                    self.announce(&opened);
-                }
-                self.print(interrupt, move |printer| {
-                    if begins {
-                        printer.begin(opened.start)?;
-                    }
-                    printer.remark(&text)
-                })
-                .await
-            }
-            Item::Gap(gap) => {
-                if self.args.json {
-                    json::gap(&mut text, &gap);
-                } else {
-                    notice(describe(&gap));
-                }
-                if self.keyed {
-                    self.snapshot = true;
-                    return self.print(interrupt, move |printer| printer.lose(&text)).await;
-                }
-                self.print(interrupt, move |printer| printer.jump(gap.to, &text)).await
-            }
+            Item::Opened(opened) => self.opened(opened, interrupt).await,
+            Item::Gap(gap) => self.gap(gap, interrupt).await,
             Item::SnapshotBegin(of) if self.args.json => {
                 json::snapshot_begin(&mut text, of);
                 self.print(interrupt, move |printer| printer.remark(&text)).await
@@ -147,6 +120,39 @@ impl<'a> Reading<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    async fn opened(&mut self, opened: Opened, interrupt: &mut Interrupt) -> Result<(), Stop> {
+        let first = std::mem::replace(&mut self.first, false);
+        self.keyed = opened.topic_class == TopicClass::State;
+        let begins = first && !self.snapshot;
+        let mut text = Vec::new();
+        if self.args.json {
+            json::opened(&mut text, &opened);
+        } else if first {
+            self.announce(&opened);
+        }
+        self.print(interrupt, move |printer| {
+            if begins {
+                printer.begin(opened.start)?;
+            }
+            printer.remark(&text)
+        })
+        .await
+    }
+
+    async fn gap(&mut self, gap: Gap, interrupt: &mut Interrupt) -> Result<(), Stop> {
+        let mut text = Vec::new();
+        if self.args.json {
+            json::gap(&mut text, &gap);
+        } else {
+            notice(describe(&gap));
+        }
+        if self.keyed {
+            self.snapshot = true;
+            return self.print(interrupt, move |printer| printer.lose(&text)).await;
+        }
+        self.print(interrupt, move |printer| printer.jump(gap.to, &text)).await
     }
 
     fn announce(&self, opened: &Opened) {

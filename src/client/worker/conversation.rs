@@ -14,7 +14,7 @@ use crate::{
         command::{Done, answer},
         link::{Awaited, Link},
         outstanding::{Outcome, Outstanding},
-        shared::{Ack, SessionKey, Shared},
+        shared::{SessionKey, Shared, goes_beyond},
         window::Window,
         wire,
     },
@@ -57,7 +57,7 @@ pub(super) struct Conversation {
     opening: Option<Done>,
     paused: bool,
     /// What the server was told to be processed.
-    acked: Option<Ack>,
+    acked: Option<Cursor>,
     closing: Option<Closing>,
     /// Permits given out, answered publishes included.
     permits: usize,
@@ -181,7 +181,8 @@ impl Conversation {
         let wishes = self.shared.wishes();
         self.window.take(wishes.taken);
         let Some(home) = self.home.filter(|home| home.opened && home.link == link.id) else { return };
-        let acked = wishes.acked.filter(|acked| acked.is_news(self.acked) && acked.is_of(self.chain.cursor()));
+        let here = |acked: &Cursor| self.chain.cursor().is_some_and(|cursor| cursor.epoch == acked.epoch);
+        let acked = wishes.acked.filter(|acked| here(acked) && goes_beyond(*acked, self.acked));
         let credit = if self.paused { None } else { self.window.extend().map(wire::credit) };
         if acked.is_some() || credit.is_some() {
             self.acked = acked.or(self.acked);

@@ -1,0 +1,231 @@
+//! Real processes under real faults: a server that is killed, clients that are killed and stopped, connections that are
+//! cut. Everybody writes down what it sees, and the checker holds it to the promises.
+//!
+//! `BOWLINE_LOAD_SECONDS=300` makes a run of five minutes of it; `BOWLINE_SEED` repeats its dice, though not its timing.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "its modules are its own; a test says no more than where")]
+#![allow(clippy::print_stdout, reason = "what was done to it is told with what came of it")]
+
+#[path = "chaos/proxy.rs"]
+mod proxy;
+#[path = "support/served.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod served;
+
+use std::{
+    fs::File,
+    io::BufReader,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bowline::{
+    checker::{
+        self, Floor, Options,
+        history::{self, Event, Op, Record},
+    },
+    proto::v1::{self, ReadHistoryRequest, topic_service_client::TopicServiceClient},
+};
+use proxy::Proxy;
+use served::Served;
+use tokio::time::Instant;
+
+/// Client, topic.
+const WITNESSES: [(&str, &str); 6] = [
+    ("ann", "prices"),
+    ("ben", "prices"),
+    ("cat", "prices"),
+    ("dan", "small"),
+    ("eve", "small"),
+    ("fay", "state.board"),
+];
+/// A history that a reader who is away for a second or two runs out of.
+const RULES: &str = r#"[
+    { pattern = "small", history = { max_events = 60 } },
+    { pattern = "state.>", class = "state" },
+    { pattern = ">" },
+]"#;
+/// What the server may occupy: a debug build, three topics of at most 16 MiB, seven clients.
+const MEMORY: u64 = 128 << 20;
+/// How long after the last fault everybody has to have caught up and gone: G13 says 30 s.
+const CALM: Duration = Duration::from_secs(30);
+
+/// A client process, the way it reaches the server, and what it has been started with.
+struct Actor {
+    client: &'static str,
+    arguments: Vec<String>,
+    program: PathBuf,
+    proxy: Proxy,
+    child: Child,
+}
+
+impl Actor {
+    fn start(program: &Path, home: &Path, server: SocketAddr, client: &'static str, topic: &str, end: Instant) -> Self {
+        let proxy = Proxy::open(server);
+        let (url, history) = (format!("http://{}", proxy.address()), home.join(client));
+        let arguments = [&*url, client, topic, history.to_str().unwrap()].map(str::to_owned).to_vec();
+        let child = spawn(program, &arguments, end);
+        Self { client, arguments, program: program.to_owned(), proxy, child }
+    }
+
+    fn restart(&mut self, end: Instant) {
+        self.child = spawn(&self.program, &self.arguments, end);
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+}
+
+fn spawn(program: &Path, arguments: &[String], end: Instant) -> Child {
+    let seconds = end.saturating_duration_since(Instant::now()).as_secs_f64();
+    let mut command = Command::new(program);
+    command.args(arguments).arg(format!("{seconds:.1}")).arg("40");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// The example, built here: cargo builds the program for a test, but no examples.
+fn witness() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_bowline")).parent().unwrap();
+    let profile = if built.ends_with("debug") { "dev" } else { "release" };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--locked", "--offline", "--quiet", "--example", "witness", "--profile", profile]);
+    cargo.arg("--target-dir").arg(built.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(cargo.status().unwrap().success());
+    built.join("examples/witness")
+}
+
+fn serve(address: SocketAddr) -> Served {
+    let address = address.to_string();
+    let settings = [
+        ("BOWLINE__TRANSPORT__LISTEN", &*address),
+        ("BOWLINE__TOPICS__RULES", RULES),
+        ("BOWLINE__REGISTRY__RECEIVE_TIMEOUT", "2s"),
+        ("BOWLINE__REGISTRY__PROBE_TIMEOUT", "2s"),
+    ];
+    Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), &settings)
+}
+
+fn observed(op: Op) -> Record {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
+    Record { at, client: "test".into(), program: "test".into(), connection: 0, op }
+}
+
+fn fault(what: String) -> Record {
+    println!("{what}");
+    observed(Op::Fault { what, took_hold: true })
+}
+
+/// Breaks things until it is time to stop; what was done.
+fn go_wrong(actors: &mut [Actor], server: &mut Option<Served>, address: SocketAddr, end: Instant) -> Vec<Record> {
+    let mut faults = Vec::new();
+    // The server is killed in the first half: afterwards logs are to be held against what was acknowledged.
+    let (begun, mut server_kills) = (Instant::now(), 2);
+    while Instant::now() + Duration::from_secs(3) < end {
+        std::thread::park_timeout(Duration::from_millis(fastrand::u64(100..700)));
+        let bytes = server.as_ref().map_or(0, |server| server.resident_kib() * 1024);
+        faults.push(observed(Op::Memory { bytes, limit: MEMORY }));
+        let actor = &mut actors[fastrand::usize(..WITNESSES.len())];
+        let first_half = begun.elapsed() < end.saturating_duration_since(Instant::now());
+        match fastrand::u8(..10) {
+            0..5 => faults.push(fault(format!("cut {}: {} sockets", actor.client, actor.proxy.cut()))),
+            5 | 6 => {
+                actor.child.kill().and_then(|()| actor.child.wait()).unwrap();
+                faults.push(fault(format!("kill -9 {}", actor.client)));
+                actor.restart(end);
+            }
+            7 | 8 => {
+                let time = Duration::from_millis(fastrand::u64(200..5000)).min(end - Instant::now());
+                actor.signal("-STOP");
+                std::thread::park_timeout(time);
+                actor.signal("-CONT");
+                faults.push(fault(format!("stopped {} for {time:?}", actor.client)));
+            }
+            _ if server_kills > 0 && first_half => {
+                server_kills -= 1;
+                drop(server.take());
+                std::thread::park_timeout(Duration::from_millis(fastrand::u64(..1500)));
+                *server = Some(serve(address));
+                faults.push(fault("kill -9 of the server".to_owned()));
+            }
+            _ => {}
+        }
+    }
+    faults
+}
+
+/// What the logs hold when all is over.
+async fn look(address: SocketAddr) -> Vec<Record> {
+    let mut service = TopicServiceClient::connect(format!("http://{address}")).await.unwrap();
+    let mut records = Vec::new();
+    for topic in ["prices", "small", "state.board"] {
+        let (mut events, mut after) = (Vec::new(), None);
+        let head = loop {
+            let request = ReadHistoryRequest { topic: topic.to_owned(), after, last: 0, limit: 1000 };
+            let page = service.read_history(request).await.unwrap().into_inner();
+            events.extend(page.events.iter().map(seen));
+            if page.next == page.head {
+                break page.head.unwrap();
+            }
+            after = page.next;
+        };
+        let topic: Arc<str> = topic.into();
+        let said =
+            |op| Record { at: u64::MAX, client: "operator".into(), program: "operator".into(), connection: 0, op };
+        records.push(said(Op::Head { topic: topic.clone(), head: (head.epoch, head.offset) }));
+        records.push(said(Op::Stored { topic, epoch: head.epoch, events }));
+    }
+    records
+}
+
+fn seen(event: &v1::Event) -> Event {
+    Event {
+        offset: event.offset,
+        time: event.time_us,
+        id: String::from_utf8_lossy(&event.payload).into(),
+        key: String::from_utf8_lossy(&event.key).into(),
+        removes: event.operation() == v1::Operation::Delete,
+        length: event.payload.len(),
+    }
+}
+
+#[tokio::test]
+async fn real_processes_under_real_faults_break_no_promise() {
+    let seed =
+        std::env::var("BOWLINE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    fastrand::seed(seed);
+    println!("BOWLINE_SEED={seed}");
+    let seconds = std::env::var("BOWLINE_LOAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(15);
+    let (program, home) = (witness(), tempfile::tempdir().unwrap());
+    // A port that was free a moment ago: a server that is started again has to be found where it was.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut server = Some(serve(address));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let start =
+        |&(client, topic): &(&'static str, &str)| Actor::start(&program, home.path(), address, client, topic, end);
+    let mut actors: Vec<_> = WITNESSES.iter().map(start).collect();
+
+    let mut records = go_wrong(&mut actors, &mut server, address, end);
+    for actor in &mut actors {
+        let deadline = end + CALM;
+        while actor.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "{} is not done {CALM:?} after the last fault", actor.client);
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+    for (client, _) in WITNESSES {
+        records.extend(history::read(BufReader::new(File::open(home.path().join(client)).unwrap())).unwrap());
+    }
+    records.extend(look(address).await);
+    records.sort_by_key(|record| record.at);
+
+    let report = checker::check(&records, Options::default());
+    println!("{report}");
+    assert!(report.violations.is_empty(), "BOWLINE_SEED={seed}");
+    let floor = Floor { operations: 1000, faults: 5, resumes: 5, exercised: 0 };
+    assert_eq!(report.vacuity(floor), Vec::<String>::new(), "this proves nothing; BOWLINE_SEED={seed}");
+}
