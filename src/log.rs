@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::{
     error::{Failure, Reason},
+    planted::{self, Bug},
     proto,
     types::{Cursor, Durability, NewEvent, Operation, Producer, Published, Timestamp},
 };
@@ -95,7 +96,7 @@ impl Log {
     /// An empty log with an epoch of its own.
     pub fn new(limits: Limits) -> Self {
         Self {
-            epoch: fastrand::u64(1..),
+            epoch: if planted::active(Bug::ReusesAnEpoch) { 1 } else { fastrand::u64(1..) },
             limits,
             records: VecDeque::new(),
             bytes: 0,
@@ -117,6 +118,9 @@ impl Log {
         self.admit(&event)?;
         let (offset, time) = (self.head.0 + 1, now.max(Timestamp(self.head.1.0 + 1)));
         let encoded = proto::encode_event(&event, offset, time);
+        if planted::strikes(Bug::AnswersUnstored, 60) {
+            return Ok(self.published(offset, time, false));
+        }
         let record = Record { offset, time, payload_len: event.payload.len(), encoded };
         if let Some(keys) = &mut self.keys {
             keys.apply(&event, &record);

@@ -12,6 +12,7 @@ use super::{Shared, outbox::Outbox};
 use crate::{
     error::{Failure, Reason},
     hub::Class,
+    planted::{self, Bug},
     proto::v1::{self, StreamDataRequest, stream_data_request::Frame, stream_data_response},
     session::{Credit, Event, Step},
     types::{ClientId, NewEvent, Published},
@@ -69,7 +70,7 @@ impl Inbound {
     }
 
     fn reply(&self, reply: v1::Reply) {
-        if reply.request_id != 0 {
+        if reply.request_id != 0 && !planted::strikes(Bug::ForgetsAnAnswer, 100) {
             self.outbox.send(stream_data_response::Frame::Reply(reply));
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     broker::{Line, Listener},
     error::Failure,
     log::Log,
+    planted::{self, Bug},
     types::{NewEvent, Producer, Published, Topic},
 };
 
@@ -144,7 +145,7 @@ impl Reader {
 
     /// Puts the reader into its ready set unless it is there or held.
     pub fn wake(&self) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
+        if !self.queued.swap(true, Ordering::AcqRel) && !planted::strikes(Bug::ForgetsAWake, 200) {
             self.ready.push(self.alias);
         }
     }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::Estate;
 use crate::{
     error::{Failure, Reason},
+    planted::{self, Bug},
     types::{ClientId, Cursor, Producer, Topic},
 };
 
@@ -157,8 +158,11 @@ impl Directory {
         state.insert(producer.clone(), Place { attach, estate: estate.clone(), holder: Some(kick) });
         drop(state);
         // Outside of the lock: it takes that of a connection.
-        if let Some(kick) = known.and_then(|place| place.holder) {
-            kick();
+        match known.and_then(|place| place.holder) {
+            Some(_) if planted::active(Bug::SkipsTheFence) => {}
+            Some(kick) if planted::active(Bug::FencesLate) => planted::later(kick),
+            Some(kick) => kick(),
+            None => {}
         }
         Ok(Attachment { directory: self.clone(), producer, attach, estate, fresh, keep: true })
     }

@@ -11,6 +11,7 @@ use crate::{
     error::{Failure, Reason},
     hub::Policy,
     log::{Keys, Log, Position, Record},
+    planted::{self, Bug},
     types::Cursor,
 };
 
@@ -115,7 +116,7 @@ impl Session {
                 self.stop_at = Some(self.stop_at.map_or(head, |stop| stop.min(head)));
                 Step::Idle
             }
-            (_, Event::Turn { log, .. }) if self.paused => self.wait(log),
+            (_, Event::Turn { log, .. }) if self.paused && !planted::active(Bug::DeliversPaused) => self.wait(log),
             (State::Snapshot { after }, Event::Turn { log, budget, .. }) => self.snapshot(after, log, budget),
             (State::Following, Event::Turn { log, budget, now }) => self.follow(log, budget, now),
         }
@@ -159,7 +160,8 @@ impl Session {
     /// A stretch of the history.
     fn run<'l>(&mut self, log: &'l Log, budget: usize) -> Step<'l> {
         let prev = self.cursor.offset;
-        let records = log.after(prev);
+        let lost = prev + 1 < log.head().offset && planted::strikes(Bug::LosesAnEvent, 10);
+        let records = log.after(prev + u64::from(lost));
         let stop_at = self.stop_at;
         let wanted = records.clone().take_while(|record| stop_at.is_none_or(|stop| record.offset <= stop));
         let Some((last, measure)) = self.measure(wanted, budget) else { return Step::Blocked };
@@ -202,6 +204,7 @@ impl Session {
     fn snapshot<'l>(&mut self, after: u64, log: &'l Log, budget: usize) -> Step<'l> {
         let at = self.cursor.offset;
         let Some(keys) = log.keys() else { return self.end(None) };
+        let after = after + u64::from(planted::strikes(Bug::LosesAKey, 5));
         let records = keys.between(after, at, false);
         if records.clone().next().is_none() {
             self.state = State::Following;
@@ -249,6 +252,7 @@ impl Session {
         let onward = |to| if keyed.is_some() { log.head() } else { to };
         let (to, reason) = match log.position(from) {
             Position::Kept => return None,
+            Position::Trimmed if planted::active(Bug::TrimsSilently) => return None,
             // A conflating session gets what is latest, not what is in the history.
             Position::Trimmed if self.policy.conflates() && keyed.is_some_and(|keys| keys.reach(from.offset)) => {
                 return None;
@@ -276,6 +280,9 @@ impl Session {
         if log.keys().is_some() {
             self.state = State::Snapshot { after: 0 };
         }
+        if gap.reason == GapReason::Slow && planted::active(Bug::SkipsSilently) {
+            return Step::Idle;
+        }
         Step::Gap(gap)
     }
 
@@ -291,7 +298,8 @@ impl Session {
 
     /// A position up to which an idle session has been told everything, if it is caught up and its place is kept.
     pub fn mark(&self, log: &Log) -> Option<Cursor> {
-        let idle = self.state == State::Following && !self.paused && self.cursor.offset == log.head().offset;
+        let caught_up = self.cursor.offset == log.head().offset || planted::active(Bug::MarksEarly);
+        let idle = self.state == State::Following && !self.paused && caught_up;
         (idle && self.gap(log).is_none()).then(|| log.head())
     }
 

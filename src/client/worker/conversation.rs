@@ -296,5 +296,5 @@ fn too_large(size: usize, limit: usize) -> Error {
     )
 }
 
-/// What the worker looks sessions up by.
-pub(super) type Conversations = std::collections::HashMap<SessionKey, Conversation>;
+/// What the worker looks sessions up by; ordered, so that they are opened in the order the application opened them.
+pub(super) type Conversations = std::collections::BTreeMap<SessionKey, Conversation>;

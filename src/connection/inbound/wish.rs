@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     error::{Failure, Reason},
     hub::{Class, Feed, PolicyName},
+    planted::{self, Bug},
     proto::v1,
     session::{Credit, Options, Start},
     types::{Cursor, Timestamp},
@@ -102,6 +103,9 @@ fn start(
     match wanted.and_then(|start| start.position.as_ref()) {
         None | Some(Position::Live(_)) => Ok(Start::Live),
         Some(Position::Earliest(_)) => Ok(Start::Earliest),
+        Some(Position::Cursor(_)) if kept.flatten().is_some() && planted::active(Bug::ReplaysFromAck) => {
+            Ok(kept.flatten().map_or(Start::Live, Start::Cursor))
+        }
         Some(Position::Cursor(cursor)) => Ok(Start::Cursor((*cursor).into())),
         Some(Position::Acked(_)) if kept.is_none() && last_attach > 0 => {
             Err(Failure::new(Reason::SessionExpired, "the place of the session is no longer kept"))
