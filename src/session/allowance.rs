@@ -1,6 +1,7 @@
 //! How much a session may send: absolute totals since the open, and what of them is used up.
 
 use super::Credit;
+use crate::planted::{self, Bug};
 
 /// See the module. Without credit there is no limit but HTTP/2's.
 #[derive(Debug, Clone, Copy)]
@@ -38,13 +39,14 @@ impl Allowance {
     pub(super) fn covers(&self, events: usize, bytes: u64) -> bool {
         self.credit.is_none_or(|credit| {
             let enough_bytes = credit.bytes == 0 || self.sent.bytes + bytes < credit.bytes;
-            self.sent.events + (events as u64) < credit.events && enough_bytes
+            let over = u64::from(planted::active(Bug::OverrunsCredit));
+            self.sent.events + (events as u64) < credit.events + over && enough_bytes
         })
     }
 
     /// How many more events there is credit for; 0 where nothing limits them.
     pub(super) fn remaining(&self) -> u64 {
-        self.credit.filter(|_| self.covers(0, 0)).map_or(0, |credit| credit.events - self.sent.events)
+        self.credit.filter(|_| self.covers(0, 0)).map_or(0, |credit| credit.events.saturating_sub(self.sent.events))
     }
 
     /// A run has been sent.
