@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use fastrand::Rng;
 use futures_util::StreamExt as _;
 use tokio::{
@@ -11,7 +12,7 @@ use tokio::{
 
 use super::{
     history::{self, Writer},
-    world::World,
+    world::{self, Kind, World, kind},
 };
 use crate::checker::history::{Op, Outcome, Place};
 use crate::client::{
@@ -39,22 +40,37 @@ pub(super) async fn run(world: World, name: Arc<str>, mut rng: Rng) {
     let client = builder.connect().await.expect("it goes on trying");
     let mut ends = Vec::new();
     for number in 0..rng.usize(1..=2) {
-        let topic = world.log(&mut rng);
+        let topic = world.topic(&mut rng);
+        let kind = kind(&topic);
         let session: Arc<str> = format!("{name}-{number}").into();
         let start = match rng.u8(..4) {
+            _ if kind == Kind::State => Start::Snapshot,
             0 => Start::Live,
             1 => Start::Last(rng.u64(1..20)),
             _ => Start::Earliest,
         };
-        let open = Open::topic(&*topic).session_id(&*session).start(start);
-        let open = match rng.u8(..6) {
-            0 => open.delivery_policy(DeliveryPolicy::DropOldest),
-            1 => open.delivery_policy(DeliveryPolicy::Disconnect),
-            _ => open,
+        let policy = match rng.u8(..6) {
+            0 => DeliveryPolicy::DropOldest,
+            1 => DeliveryPolicy::Disconnect,
+            2..4 if kind == Kind::State => DeliveryPolicy::Conflate,
+            _ => DeliveryPolicy::Unspecified,
         };
+        let conflates = policy == DeliveryPolicy::Conflate;
+        let open = Open::topic(&*topic).session_id(&*session).start(start).delivery_policy(policy);
         let open = if rng.bool() { open.credit(rng.u64(2..40), rng.u64(500..20_000)) } else { open };
+        let open = if rng.u8(..3) == 0 { open.presence("here") } else { open };
+        let required = topic.starts_with("paced") && rng.bool();
+        let open = if required { open.required() } else { open };
         let Ok(opened) = client.open(open).await else { continue };
-        let seat = Seat { world: world.clone(), writer: world.history.writer(&name), session, topic };
+        let seat = Seat {
+            world: world.clone(),
+            writer: world.history.writer(&name),
+            session,
+            topic,
+            kind,
+            conflates,
+            required,
+        };
         let (publisher, reader) = opened.split();
         ends.push(world.tasks.spawn("publisher", publish(seat.clone(), publisher, rng.fork())));
         ends.push(world.tasks.spawn("reader", read(seat, reader, rng.fork())));
@@ -72,6 +88,9 @@ struct Seat {
     writer: Writer,
     session: Arc<str>,
     topic: Arc<str>,
+    kind: Kind,
+    conflates: bool,
+    required: bool,
 }
 
 impl Seat {
@@ -89,7 +108,13 @@ async fn publish(seat: Seat, publisher: Publisher, mut rng: Rng) {
         sleep(Duration::from_millis(rng.u64(pause))).await;
         number += 1;
         let id: Arc<str> = format!("{}/{number}", seat.session).into();
-        let event = NewEvent { payload: seat.world.payload(&id, &mut rng).into(), ..NewEvent::default() };
+        let keyed = seat.kind == Kind::State;
+        let event = NewEvent {
+            key: if keyed { world::key(&id).into() } else { Bytes::new() },
+            session_scoped: keyed && rng.u8(..4) == 0,
+            payload: seat.world.payload(&id, &mut rng).into(),
+            ..NewEvent::default()
+        };
         let published = {
             let id = id.clone();
             seat.record(|session, topic| Op::Publish { session, topic, id, request: 0 });
@@ -136,10 +161,13 @@ async fn read(seat: Seat, mut reader: Reader, mut rng: Rng) {
             Err(_) => break,
         };
         if let Item::Event(received) = &item {
-            last = Some(received.cursor.offset);
+            last = Some(received.cursor);
         }
         if note(&seat, item) {
             return;
+        }
+        if seat.required {
+            last.into_iter().for_each(|cursor| reader.ack(cursor));
         }
         if Instant::now() >= seat.world.publish_until {
             continue;
@@ -151,7 +179,7 @@ async fn read(seat: Seat, mut reader: Reader, mut rng: Rng) {
 }
 
 /// What an application does between two events.
-async fn dawdle(reader: &Reader, last: Option<u64>, hasty: bool, rng: &mut Rng) {
+async fn dawdle(reader: &Reader, last: Option<Cursor>, hasty: bool, rng: &mut Rng) {
     match rng.u8(..40) {
         0 if !hasty => sleep(Duration::from_millis(rng.u64(..1500))).await,
         1 => {
@@ -161,8 +189,8 @@ async fn dawdle(reader: &Reader, last: Option<u64>, hasty: bool, rng: &mut Rng) 
             }
         }
         2..10 => {
-            if let Some(offset) = last {
-                reader.ack(offset);
+            if let Some(cursor) = last {
+                reader.ack(cursor);
             }
         }
         _ => {}
@@ -172,6 +200,10 @@ async fn dawdle(reader: &Reader, last: Option<u64>, hasty: bool, rng: &mut Rng) 
 /// Records what was read; true if it was the last.
 fn note(seat: &Seat, item: Item) -> bool {
     let mut last = false;
+    // What follows it says as much.
+    if matches!(item, Item::SnapshotBegin(_)) {
+        return false;
+    }
     seat.record(|session, topic| match item {
         Item::Opened(opened) => Op::Opened {
             session,
@@ -184,7 +216,13 @@ fn note(seat: &Seat, item: Item) -> bool {
         },
         Item::Event(received) => {
             let Received { prev, skipped, snapshot, event, .. } = received;
+            // The library counts what a run leaves out with the first event of the run.
+            let skipped = if seat.conflates && !snapshot { event.offset - prev - 1 } else { skipped };
+            let prev = if snapshot { received.cursor.offset } else { prev };
             Op::Deliver { session, topic, prev, skipped, snapshot, events: vec![history::event(&event)] }
+        }
+        Item::SnapshotEnd(cursor) => {
+            Op::Deliver { session, topic, prev: cursor.offset, skipped: 0, snapshot: true, events: Vec::new() }
         }
         Item::Gap(gap) => Op::Gap {
             session,

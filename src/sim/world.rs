@@ -47,6 +47,11 @@ pub(super) fn kind(topic: &str) -> Kind {
     }
 }
 
+/// The key an event has in a keyed topic: one of a few, and always the same for the same event.
+pub(super) fn key(id: &str) -> String {
+    format!("key-{}", id.bytes().map(u64::from).sum::<u64>() % 8)
+}
+
 /// What everybody in a run shares. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct World {

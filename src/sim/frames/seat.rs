@@ -12,7 +12,7 @@ use crate::{
         self, CloseSession, Credit, DeliveryPolicy, Flow, NewEvent, OpenSession, Operation, Publish, SessionMode,
         StartPosition, start_position::Position, stream_data_request::Frame,
     },
-    sim::world::{Kind, World, kind},
+    sim::world::{Kind, World, key, kind},
 };
 
 /// More than a run has events.
@@ -51,11 +51,6 @@ pub(super) struct Seat {
     rival: bool,
     /// And has got it; the last to come keeps it in the end.
     pub(super) ousted: bool,
-}
-
-/// The key an event has in a keyed topic: one of a few, and always the same for the same event.
-fn key(id: &str) -> String {
-    format!("key-{}", id.bytes().map(u64::from).sum::<u64>() % 8)
 }
 
 /// A publish without an answer.
