@@ -120,7 +120,7 @@ impl<'r> Stored<'r> {
     /// Every event was attempted, in this topic, and is there once. Where each is.
     fn unique(
         &self,
-        (topic, _): &LogName,
+        (topic, epoch): &LogName,
         log: &BTreeMap<u64, (&'r Event, &'r Record)>,
         options: &Options,
         report: &mut Report,
@@ -139,8 +139,10 @@ impl<'r> Stored<'r> {
                     }
                 }
             }
-            let answered = self.answers.contains_key(&*event.id);
-            if let Some(refused) = attempt.and_then(Attempt::is_refused).filter(|_| !answered) {
+            // A refusal knows nothing of logs that were lost before it.
+            let lost = self.heads.get(topic).is_some_and(|head| head.0 != *epoch);
+            let refused = attempt.and_then(Attempt::is_refused).filter(|_| !lost);
+            if let Some(refused) = refused.filter(|_| !self.answers.contains_key(&*event.id)) {
                 let sentence = format!("{:?} was refused, and is stored", event.id);
                 report.violate(G::G9NoPhantom, sentence, &[refused, record]);
             }
