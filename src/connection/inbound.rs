@@ -152,7 +152,8 @@ impl Inbound {
             if let Some(acked) = flow.acked {
                 // Nothing that was not sent can have been processed, and what was sent may be of another log.
                 let (sent, log) = (reading.session.cursor(), lane.feed.log());
-                let acked = (sent.epoch == log.head().epoch).then(|| log.at(acked.min(sent.offset)));
+                let same = sent.epoch == log.head().epoch && [0, sent.epoch].contains(&flow.acked_epoch);
+                let acked = same.then(|| log.at(acked.min(sent.offset)));
                 drop(log);
                 acked.into_iter().for_each(|acked| lane.estate.ack(acked));
             }

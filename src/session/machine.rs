@@ -303,6 +303,11 @@ impl Session {
         (idle && self.gap(log).is_none()).then(|| log.head())
     }
 
+    /// Where it will be once it has been told what will not come: nothing before that can be delivered any more.
+    pub fn onward(&self, log: &Log) -> Cursor {
+        self.gap(log).map_or(self.cursor, |gap| gap.to)
+    }
+
     /// The last position sent.
     pub fn cursor(&self) -> Cursor {
         self.cursor

@@ -25,7 +25,7 @@ const SITUATIONS: &[(&str, Met)] = &[
     ("a link was slow", |op| fault(op, "slow")),
     ("an operator disconnected a client", |op| fault(op, "disconnect")),
     ("a server lost its memory", |op| fault(op, "crash")),
-    ("a server left in order", |op| fault(op, "drained")),
+    ("a server left in order", |op| matches!(op, Op::Left { .. })),
     ("a silent client was given up", |op| disconnected(op, "nothing was received")),
     ("a client that took nothing was given up", |op| disconnected(op, "nothing that was sent has been taken")),
     ("a client was told to move", |op| disconnected(op, "told to move")),

@@ -64,6 +64,9 @@ enabled = false
 report_interval = "0s"
 "#;
 
+/// How long its clients have when it leaves, microseconds: `drain.deadline`.
+pub(super) const DRAIN: u64 = 4_000_000;
+
 /// See the module.
 pub(super) struct Replica {
     number: usize,
@@ -82,6 +85,11 @@ impl Replica {
         let app = App::serve(&loaded, Arc::new(Metrics::new()), listener).expect("it starts");
         network.route(Some(number));
         Self { number, network: network.clone(), app }
+    }
+
+    /// What it calls itself.
+    pub(super) fn node(&self) -> String {
+        format!("replica-{}", self.number)
     }
 
     /// Ends as if the machine had lost power: nobody is told anything. What it has in memory is lost.

@@ -11,7 +11,7 @@ use super::{
     library,
     network::{Loss, Network, Way},
     operator,
-    replica::Replica,
+    replica::{DRAIN, Replica},
 };
 use crate::{
     checker::history::{Op, Record},
@@ -190,9 +190,11 @@ async fn go_wrong(world: &World, mut replica: Replica, callers: &[Arc<str>], rng
             13 if restarts > 0 => {
                 restarts -= 1;
                 let left = std::mem::replace(&mut replica, Replica::start(&world.network));
-                writer.record(Op::Fault { what: "drain".into(), took_hold: true });
+                let node = left.node();
+                writer.record(Op::Leaving { node: node.clone(), deadline: DRAIN });
                 left.leave().await;
-                ("drained".to_owned(), 1)
+                writer.record(Op::Left { node });
+                ("drain".to_owned(), 1)
             }
             _ => continue,
         };

@@ -18,7 +18,8 @@ use bowline::proto::v1;
 pub(crate) use self::{
     client::{Heard, TestClient},
     frames::{
-        acked, after, close, credit, earliest, event, flow, heartbeat, hello, last, open, payloads, publish, since,
+        acked, after, close, credit, earliest, event, flow, heartbeat, hello, keyed, last, open, pair, payloads,
+        publish, removal, since, snapshot,
     },
     http::get,
     raw::{RawCall, RawTransport, grpc_message},

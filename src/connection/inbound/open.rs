@@ -112,7 +112,8 @@ impl Inbound {
     fn register(&self, opening: &Opening, estate: &Estate) -> Result<(), Failure> {
         let Opening { wish, feed, producer, session, .. } = opening;
         if wish.required {
-            estate.hold(feed, session.cursor().offset)?;
+            let onward = session.onward(&feed.log());
+            estate.hold(feed, onward.offset)?;
         } else {
             estate.release_hold();
         }

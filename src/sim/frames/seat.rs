@@ -284,7 +284,8 @@ impl Frames {
         if !seat.opened {
             return Ok(());
         }
-        let frame = Frame::Flow(Flow { session: seat.alias, acked, credit, paused });
+        let acked_epoch = seat.cursor.filter(|_| acked.is_some()).map_or(0, |cursor| cursor.epoch);
+        let frame = Frame::Flow(Flow { session: seat.alias, acked, acked_epoch, credit, paused });
         let session = seat.session.clone();
         let credit = credit.map(|credit| (credit.events, credit.bytes));
         self.record(Op::Flow { session, credit, paused, acked, request });

@@ -122,17 +122,10 @@ impl TestClient {
             Frame::SessionOpened(opened) => {
                 self.cursors.insert(opened.session, opened.start.expect("a start"));
             }
-            Frame::Delivery(Delivery { session, prev, events, .. }) => {
-                let cursor = self.cursors.get_mut(session).expect("a delivery of an open session");
-                let mut newest = *cursor;
-                assert_eq!(*prev, newest.offset, "the chain of session {session} is broken");
-                assert!(!events.is_empty());
-                for event in events {
-                    assert_eq!(event.offset, newest.offset + 1, "offsets of a memory topic are dense");
-                    assert!(event.time_us > newest.time_us, "times rise");
-                    newest = Cursor { offset: event.offset, time_us: event.time_us, ..newest };
-                }
-                *cursor = newest;
+            Frame::Delivery(delivery) => {
+                let cursor = self.cursors.get_mut(&delivery.session).expect("a delivery of an open session");
+                assert_eq!(delivery.prev, cursor.offset, "the chain of session {} is broken", delivery.session);
+                *cursor = advanced(*cursor, delivery);
             }
             Frame::Gap(Gap { session, from, to, .. }) => {
                 let cursor = self.cursors.get_mut(session).expect("a gap of an open session");
@@ -186,6 +179,27 @@ impl TestClient {
         events
     }
 
+    /// The snapshot that is due, to its end: keys and payloads, in the order they came.
+    pub(crate) async fn snapshot(&mut self, session: u32) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        loop {
+            let delivery = self.delivery().await;
+            assert!(delivery.session == session && delivery.snapshot, "{delivery:?}");
+            if delivery.events.is_empty() {
+                return all;
+            }
+            all.extend(delivery.events.iter().map(super::pair));
+        }
+    }
+
+    /// The next heartbeat, with nothing before it.
+    pub(crate) async fn heartbeat(&mut self) -> Heartbeat {
+        match self.any_frame().await {
+            Frame::Heartbeat(heartbeat) => heartbeat,
+            other => panic!("a heartbeat was expected, not {other:?}"),
+        }
+    }
+
     /// The end, whatever comes before it.
     pub(crate) async fn end(&mut self) -> Option<Status> {
         loop {
@@ -220,6 +234,21 @@ impl TestClient {
             }
         }
     }
+}
+
+/// Where a delivery leads to: nowhere if it is part of a snapshot. Offsets of a memory topic are dense.
+fn advanced(from: Cursor, delivery: &Delivery) -> Cursor {
+    let Delivery { skipped, snapshot, events, .. } = delivery;
+    let rise = events.windows(2).all(|pair| pair[0].offset < pair[1].offset && pair[0].time_us < pair[1].time_us);
+    assert!(rise, "{events:?}");
+    if *snapshot {
+        assert!(events.iter().all(|event| event.offset <= from.offset) && *skipped == 0, "{delivery:?}");
+        return from;
+    }
+    let last = events.last().expect("an empty run");
+    assert!(events[0].time_us > from.time_us, "times rise");
+    assert_eq!(last.offset - from.offset, events.len() as u64 + skipped, "everything is accounted for");
+    Cursor { offset: last.offset, time_us: last.time_us, ..from }
 }
 
 /// One expectation for each kind of frame: the next one, heartbeats apart, must be of it.

@@ -2,7 +2,7 @@
 
 use bowline::proto::v1::{
     Acked, CloseSession, Credit, Cursor, Earliest, Event, Flow, Heartbeat, Hello, LastN, NewEvent, OpenSession,
-    Publish, Since, StartPosition, start_position::Position,
+    Operation, Publish, Since, Snapshot, StartPosition, start_position::Position,
 };
 
 pub(crate) fn hello(client_id: &str) -> Hello {
@@ -38,6 +38,10 @@ pub(crate) fn since(time_us: u64) -> Option<StartPosition> {
     start(Position::Since(Since { time_us }))
 }
 
+pub(crate) fn snapshot() -> Option<StartPosition> {
+    start(Position::Snapshot(Snapshot {}))
+}
+
 pub(crate) fn credit(events: u64, bytes: u64) -> Option<Credit> {
     Some(Credit { events, bytes })
 }
@@ -60,6 +64,23 @@ pub(crate) fn close(session: u32) -> CloseSession {
 
 pub(crate) fn heartbeat(nonce: u64) -> Heartbeat {
     Heartbeat { nonce, reply_requested: true, marks: Vec::new() }
+}
+
+/// An event with a key.
+pub(crate) fn keyed(key: &str, payload: &str) -> NewEvent {
+    NewEvent { key: key.to_owned().into(), ..event(payload) }
+}
+
+/// The removal of a key.
+pub(crate) fn removal(key: &str) -> NewEvent {
+    NewEvent { operation: Operation::Delete as i32, ..keyed(key, "") }
+}
+
+/// Key and payload, as text; a removed key has a `-` before it.
+pub(crate) fn pair(event: &Event) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let sign = if event.operation() == Operation::Delete { "-" } else { "" };
+    (format!("{sign}{}", text(&event.key)), text(&event.payload))
 }
 
 /// The payloads, as text.
