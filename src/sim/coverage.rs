@@ -27,7 +27,7 @@ const SITUATIONS: &[(&str, Met)] = &[
     ("a server lost its memory", |op| fault(op, "crash")),
     ("a server left in order", |op| matches!(op, Op::Left { .. })),
     ("a silent client was given up", |op| disconnected(op, "nothing was received")),
-    ("a client that took nothing was given up", |op| disconnected(op, "nothing that was sent has been taken")),
+    ("a client that took nothing was given up", |op| fault(op, "clients that take nothing")),
     ("a client was told to move", |op| disconnected(op, "told to move")),
     ("a session went on without a hole", |op| opened(op, "RECOVERY_FULL")),
     ("a session went on with a gap", |op| opened(op, "RECOVERY_PARTIAL")),

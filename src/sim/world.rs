@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long things go wrong.
-const CHAOS: Duration = Duration::from_secs(10);
+const CHAOS: Duration = Duration::from_secs(9);
 /// How long after that everybody has to have caught up.
 const CALM: Duration = Duration::from_secs(30);
 /// How long clients may take to leave.
@@ -115,7 +115,7 @@ async fn live(seed: u64) -> Vec<Record> {
 
     let mut callers: Vec<Arc<str>> = Vec::new();
     let mut clients = Vec::new();
-    for number in 0..rng.usize(1..=3) {
+    for number in 0..rng.usize(1..=2) {
         let name: Arc<str> = format!("program-{number}").into();
         clients.push(world.tasks.spawn("program", library::run(world.clone(), name.clone(), rng.fork())));
         callers.push(name);
@@ -203,6 +203,8 @@ async fn go_wrong(world: &World, mut replica: Replica, callers: &[Arc<str>], rng
     for caller in callers {
         world.network.set_rate(caller, 10_000_000);
     }
+    let took_hold = replica.given_up() > 0;
+    writer.record(Op::Fault { what: "clients that take nothing".into(), took_hold });
     sleep_until(world.publish_until).await;
     replica
 }
