@@ -11,6 +11,7 @@ mod handshake;
 mod liveness;
 mod processes;
 mod publish;
+mod rules;
 #[path = "../support/served.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
 mod served;

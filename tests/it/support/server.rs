@@ -81,10 +81,15 @@ impl TestServer {
 
     /// Stores events of these payloads, in order, past any session.
     pub(crate) async fn store(&self, topic: &str, payloads: &[impl AsRef<[u8]>]) -> Vec<PublishResponse> {
+        self.publish(topic, payloads.iter().map(super::event).collect()).await
+    }
+
+    /// Stores events in order, past any session.
+    pub(crate) async fn publish(&self, topic: &str, events: Vec<NewEvent>) -> Vec<PublishResponse> {
         let mut topics = self.topics().await;
         let mut stored = Vec::new();
-        for batch in payloads.chunks(1000) {
-            let events = batch.iter().map(|payload| NewEvent { ..super::event(payload) }).collect();
+        for batch in events.chunks(1000) {
+            let events = batch.to_vec();
             let answer = topics.publish_batch(PublishBatchRequest { topic: topic.to_owned(), events }).await.unwrap();
             assert_eq!(answer.get_ref().failure, None);
             stored.extend(answer.into_inner().stored);
