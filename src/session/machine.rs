@@ -132,17 +132,23 @@ impl Session {
     }
 
     fn follow<'l>(&mut self, log: &'l Log, budget: usize, now: Instant) -> Step<'l> {
-        if let Some(gap) = self.gap(log) {
-            return self.announce(gap, log);
-        }
+        let gap = self.gap(log);
+        // What waits can be counted only in the cursor's own log. It is judged before what the history has lost of it:
+        // a history that is no longer than what may wait would otherwise never let too much wait.
+        let countable = gap.is_none_or(|gap| gap.reason == GapReason::Retention);
         match self.policy {
-            Policy::Disconnect { limit } if self.is_overdue(limit, log) => return self.end(Some(slow(limit))),
-            Policy::DropOldest { keep } if self.is_overdue(keep, log) => {
+            Policy::Disconnect { limit } if countable && self.is_overdue(limit, log) => {
+                return self.end(Some(slow(limit)));
+            }
+            Policy::DropOldest { keep } if countable && self.is_overdue(keep, log) => {
                 let to = if log.keys().is_some() { log.head() } else { log.before_last(keep) };
                 let count = to.offset - self.cursor.offset;
                 return self.announce(Gap { from: self.cursor, to, reason: GapReason::Slow, count }, log);
             }
             _ => {}
+        }
+        if let Some(gap) = gap {
+            return self.announce(gap, log);
         }
         if self.stop_at.is_some_and(|stop| self.cursor.offset >= stop) {
             return self.end(None);
@@ -250,6 +256,8 @@ impl Session {
         let onward = |to| if keyed.is_some() { log.head() } else { to };
         let (to, reason) = match log.position(from) {
             Position::Kept => return None,
+            // The session goes no further: nothing of what is gone was asked for.
+            Position::Trimmed if self.stop_at.is_some_and(|stop| from.offset >= stop) => return None,
             // A conflating session gets what is latest, not what is in the history.
             Position::Trimmed if self.policy.conflates() && keyed.is_some_and(|keys| keys.reach(from.offset)) => {
                 return None;

@@ -72,8 +72,10 @@ async fn rule_13_a_session_that_lags_is_paused_or_has_no_credit_for_what_waits_i
     let mut client = server.connect("alice").await;
     client.open(OpenSession { credit: credit(0, 0), start: earliest(), ..open(1, "t") }).await;
     client.open(OpenSession { credit: credit(2, 0), start: earliest(), ..open(2, "t") }).await;
+    client.events(2, 2).await;
     client.open(open(3, "t")).await;
-    client.send(paused(3, true)).await;
+    client.ask(paused(3, true)).await;
+    client.reply().await;
     client.open(open(4, "t")).await;
     client.open(OpenSession { mode: 2, ..open(5, "t") }).await;
     assert_eq!(marked(&mut client, 4).await, [4].into());
@@ -94,6 +96,7 @@ async fn rule_13_a_session_is_not_marked_before_its_snapshot_has_ended() {
     server.publish("state.t", keyed(&["a=1", "b=1"])).await;
     let mut client = server.connect("alice").await;
     client.open(OpenSession { start: snapshot(), credit: credit(1, 0), ..open(1, "state.t") }).await;
+    client.events(1, 1).await;
     client.open(open(2, "state.t")).await;
     assert_eq!(marked(&mut client, 2).await, [2].into());
     client.send(grant(1, 2)).await;

@@ -101,10 +101,12 @@ async fn rule_10_drop_oldest_jumps_so_that_the_newest_remain_and_says_so() {
 async fn rule_10_drop_oldest_drops_nothing_the_session_has_credit_for() {
     let server = server().await;
     let mut client = server.connect("alice").await;
-    client.open(held("drop")).await;
+    client.open(OpenSession { credit: credit(96, 0), ..open(1, "drop") }).await;
     server.store("drop", &numbers(1, 100)).await;
-    client.send(grant(1, 96)).await;
     assert_eq!(payloads(&client.events(1, 96).await), numbers(1, 96));
+    assert!(client.is_quiet().await, "four wait, as many as may");
+    client.send(grant(1, 97)).await;
+    assert_eq!(payloads(&client.events(1, 1).await), ["97"]);
     server.leave().await;
 }
 
