@@ -115,37 +115,38 @@ impl Session {
                 self.stop_at = Some(self.stop_at.map_or(head, |stop| stop.min(head)));
                 Step::Idle
             }
-            (_, Event::Turn { log, .. }) if self.paused => self.wait(log),
-            (State::Snapshot { after }, Event::Turn { log, budget, .. }) => self.snapshot(after, log, budget),
-            (State::Following, Event::Turn { log, budget, now }) => self.follow(log, budget, now),
+            (_, Event::Turn { log, budget, now }) => self.turn(log, budget, now),
         }
     }
 
     // --- turns
 
-    /// Paused: only the end may come.
-    fn wait<'l>(&mut self, log: &Log) -> Step<'l> {
-        match self.policy {
-            Policy::Disconnect { limit } if self.is_overdue(limit, log) => self.end(Some(slow(limit))),
-            _ => Step::Blocked,
+    fn turn<'l>(&mut self, log: &'l Log, budget: usize, now: Instant) -> Step<'l> {
+        // Whatever it is doing.
+        if let Policy::Disconnect { limit } = self.policy
+            && self.is_overdue(limit, log)
+        {
+            return self.end(Some(slow(limit)));
+        }
+        match self.state {
+            _ if self.paused => Step::Blocked,
+            State::Snapshot { after } => self.snapshot(after, log, budget),
+            State::Following => self.follow(log, budget, now),
+            State::Ended => Step::Idle,
         }
     }
 
     fn follow<'l>(&mut self, log: &'l Log, budget: usize, now: Instant) -> Step<'l> {
         let gap = self.gap(log);
-        // What waits can be counted only in the cursor's own log. It is judged before what the history has lost of it:
-        // a history that is no longer than what may wait would otherwise never let too much wait.
-        let countable = gap.is_none_or(|gap| gap.reason == GapReason::Retention);
-        match self.policy {
-            Policy::Disconnect { limit } if countable && self.is_overdue(limit, log) => {
-                return self.end(Some(slow(limit)));
-            }
-            Policy::DropOldest { keep } if countable && self.is_overdue(keep, log) => {
-                let to = if log.keys().is_some() { log.head() } else { log.before_last(keep) };
-                let count = to.offset - self.cursor.offset;
-                return self.announce(Gap { from: self.cursor, to, reason: GapReason::Slow, count }, log);
-            }
-            _ => {}
+        // What waits is judged before what the history has lost of it: a history that is no longer than what may wait
+        // would otherwise never let too much wait. In another log than the cursor's there is nothing to jump over.
+        if let Policy::DropOldest { keep } = self.policy
+            && gap.is_none_or(|gap| gap.reason == GapReason::Retention)
+            && self.is_overdue(keep, log)
+        {
+            let to = if log.keys().is_some() { log.head() } else { log.before_last(keep) };
+            let count = to.offset - self.cursor.offset;
+            return self.announce(Gap { from: self.cursor, to, reason: GapReason::Slow, count }, log);
         }
         if let Some(gap) = gap {
             return self.announce(gap, log);
@@ -317,7 +318,9 @@ impl Session {
     /// True if more than `limit` events wait for which the session has no credit. Without any limit on credit, what
     /// HTTP/2 does not take waits as well.
     fn is_overdue(&self, limit: u64, log: &Log) -> bool {
-        let waiting = log.head().offset.saturating_sub(self.cursor.offset.max(self.history_end));
+        // What lies behind the end of the session does not wait for it.
+        let through = self.stop_at.unwrap_or(u64::MAX).min(log.head().offset);
+        let waiting = through.saturating_sub(self.cursor.offset.max(self.history_end));
         let covered = match self.credit {
             Some(credit) if !self.paused && self.may_send(0, 0) => credit.events - self.sent.events,
             _ => 0,

@@ -1,11 +1,15 @@
 //! Rule 10: what happens to deliveries that a session does not take, and who decides that.
 
-use bowline::proto::v1::{Advice, DeliveryPolicy, GapReason, OpenSession, Recovery, stream_data_response::Frame};
+use bowline::proto::v1::{
+    Advice, DeliveryPolicy, GapReason, OpenSession, Recovery, stream_data_request::Frame as Sent,
+    stream_data_response::Frame,
+};
 use tonic::Code;
 
 use super::{assert_advised, keyed, numbers, policy, refused, server};
 use crate::support::{
-    TestClient, TestServer, after, changes, close, credit, earliest, grant, named, open, paused, payloads, publish,
+    RawTransport, TestClient, TestServer, after, changes, close, credit, earliest, eventually, grant, hello, named,
+    open, paused, payloads, publish, snapshot,
 };
 
 fn held(topic: &str) -> OpenSession {
@@ -189,6 +193,48 @@ async fn rule_10_disconnect_ends_a_session_that_is_paused_while_too_much_waits()
         client.ask(paused(1, true)).await;
         client.reply().await;
         is_cut(client, &server, topic).await;
+    }
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_10_disconnect_ends_a_session_that_takes_neither_its_snapshot_nor_the_changes() {
+    let server = server().await;
+    server.publish("state.t", keyed(&["a=1", "b=1"])).await;
+    for pauses in [false, true] {
+        let mut client = server.connect("alice").await;
+        let wish = OpenSession { start: snapshot(), credit: credit(1, 0), ..open(1, "state.t") };
+        client.open(policy(wish, DeliveryPolicy::Disconnect)).await;
+        client.events(1, 1).await;
+        client.ask(paused(1, pauses)).await;
+        client.reply().await;
+        server.publish("state.t", keyed(&["c=1", "c=2", "c=3", "c=4"])).await;
+        assert!(client.is_quiet().await, "as many as may wait");
+        server.publish("state.t", keyed(&["c=5"])).await;
+        let closed = client.closed().await;
+        assert_advised(closed.failure.as_ref(), Code::ResourceExhausted, "SLOW_SESSION", Advice::Retry);
+    }
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_10_without_a_limit_of_credit_what_http2_does_not_take_is_what_waits() {
+    let server = server().await;
+    for (topic, metric) in [
+        ("drop", "bowline_gaps_total{reason=\"SLOW\"}"),
+        ("cut", "bowline_sessions_closed_total{reason=\"SLOW_SESSION\"}"),
+    ] {
+        let transport = RawTransport::open(server.address, 0).await;
+        let mut stuck = transport.call().await;
+        stuck.send_frame(Sent::Hello(hello("stuck")));
+        stuck.send_frame(Sent::OpenSession(open(1, topic).into()));
+        eventually("its session is open", || server.sessions() == 1).await;
+        server.store(topic, &numbers(1, 100)).await;
+        transport.widen();
+        eventually("it is taken for slow", || server.sample(metric) > 0.0).await;
+        stuck.half_close();
+        assert_eq!(stuck.end().await.unwrap().code(), Code::Ok);
+        server.emptied().await;
     }
     server.leave().await;
 }

@@ -125,3 +125,22 @@ async fn rule_11_a_read_that_does_not_follow_ends_at_what_was_newest_and_takes_c
     }
     server.leave().await;
 }
+
+#[tokio::test]
+async fn rule_11_a_read_that_does_not_follow_is_not_slow_for_what_lies_behind_its_end() {
+    let server = server().await;
+    let mut client = server.connect("alice").await;
+    for topic in ["drop", "cut"] {
+        server.store(topic, &numbers(1, 20)).await;
+        let read = OpenSession { start: earliest(), no_follow: true, credit: credit(1, 0), ..open(1, topic) };
+        client.open(read).await;
+        client.events(1, 1).await;
+        server.store(topic, &numbers(21, 40)).await;
+        client.send(grant(1, 2)).await;
+        client.events(1, 1).await;
+        client.send(grant(1, 100)).await;
+        assert_eq!(payloads(&client.events(1, 18).await), numbers(3, 20), "{topic}");
+        assert_eq!(client.closed().await.failure, None);
+    }
+    server.leave().await;
+}
