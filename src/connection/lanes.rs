@@ -109,11 +109,10 @@ impl Lanes {
     /// Safe positions of the sessions that have sent nothing since this was asked last; of the next so many, where there
     /// are more than fit.
     pub(super) fn marks(&mut self) -> Vec<v1::Mark> {
-        let mut next: Vec<u32> =
-            self.by_alias.range(self.marked.saturating_add(1)..).map(|(alias, _)| *alias).collect();
-        next.extend(self.by_alias.range(..=self.marked).map(|(alias, _)| *alias));
-        next.truncate(MAX_MARKS);
-        self.marked = next.last().copied().unwrap_or(0);
+        let after = if self.by_alias.len() > MAX_MARKS { self.marked } else { 0 };
+        let all = self.by_alias.range(after + 1..).chain(self.by_alias.range(..=after));
+        let next: Vec<u32> = all.map(|(alias, _)| *alias).take(MAX_MARKS).collect();
+        self.marked = next.last().copied().unwrap_or(0).min(u32::MAX - 1);
         let mark = |alias: u32| {
             let reading = self.by_alias.get_mut(&alias)?.reading.as_mut()?;
             let was_quiet = std::mem::replace(&mut reading.quiet, true);

@@ -4,19 +4,15 @@ mod limit;
 mod number;
 
 use bowline::proto::v1::{
-    Authenticate, Durability, NewEvent, OpenSession, Operation, Publish, StreamDataRequest,
-    stream_data_request::Frame as Sent, stream_data_response::Frame,
+    Authenticate, Durability, NewEvent, OpenSession, Operation, StreamDataRequest, stream_data_request::Frame as Sent,
+    stream_data_response::Frame,
 };
 
-use crate::support::{TestServer, close, earliest, event, flow, heartbeat, open, payloads, publish};
+use crate::support::{TestServer, close, earliest, event, flow, heartbeat, open, payloads, publish, with};
 
 /// A session that is delivered nothing, so that only answers come.
 fn publisher(session: u32, topic: &str, session_id: &str) -> OpenSession {
     OpenSession { session_id: session_id.to_owned(), mode: 2, ..open(session, topic) }
-}
-
-fn with(session: u32, seq: u64, event: NewEvent) -> Publish {
-    Publish { session, seq, event: Some(event) }
 }
 
 #[tokio::test]

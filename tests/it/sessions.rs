@@ -5,18 +5,13 @@ mod opening;
 mod position;
 mod resume;
 
-use bowline::proto::v1::{Cursor, OpenSession};
+use bowline::proto::v1::Cursor;
 
-use crate::support::{Settings, open};
+use crate::support::Settings;
 
 /// Topics `small.*` keep four events.
 const SMALL: Settings<'_> =
     &[("topics.rules", r#"[{ pattern = "small.*", history = { max_events = 4 } }, { pattern = ">" }]"#)];
-
-/// A session with a name.
-fn named(session: u32, topic: &str, session_id: &str) -> OpenSession {
-    OpenSession { session_id: session_id.to_owned(), ..open(session, topic) }
-}
 
 /// A position in the log of another life of the topic.
 fn elsewhere(cursor: Cursor) -> Cursor {

@@ -1,5 +1,6 @@
 //! A server for each test, and a client that says exactly what a test wants said.
 
+mod chain;
 mod client;
 mod frames;
 mod http;
@@ -18,8 +19,8 @@ use bowline::proto::v1;
 pub(crate) use self::{
     client::{Heard, TestClient},
     frames::{
-        acked, after, close, credit, earliest, event, flow, heartbeat, hello, keyed, last, open, pair, payloads,
-        publish, removal, since, snapshot,
+        acked, acknowledge, after, changes, close, credit, delete, earliest, event, flow, grant, heartbeat, hello,
+        last, named, open, paused, payloads, present, publish, put, scoped, since, snapshot, with,
     },
     http::get,
     raw::{RawCall, RawTransport, grpc_message},

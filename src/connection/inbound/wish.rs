@@ -63,12 +63,13 @@ impl Wish {
         }
         match &self.presence {
             Some(_) if feed.topic().presence_of().is_some() => unsupported("nobody can be in a presence topic"),
-            Some(_) if feed.topic().presence().is_err() => unsupported("the topic's name is too long for a presence"),
             Some(info) if info.len() > MAX_INFO_LEN => {
                 let failure = Failure::new(Reason::InvalidField, format!("is longer than {MAX_INFO_LEN} bytes"));
                 Err(failure.with("field", "presence.info"))
             }
-            _ => Ok(()),
+            // A long name leaves no room for that of its presence.
+            Some(_) => Ok(feed.topic().presence().map(drop)?),
+            None => Ok(()),
         }
     }
 }

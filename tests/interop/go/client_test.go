@@ -53,6 +53,8 @@ type connection struct {
 	probes  atomic.Int32
 	welcome *pb.Welcome
 	cursors map[uint32]*pb.Cursor
+	// Sessions whose snapshot has not ended.
+	inSnapshot map[uint32]bool
 }
 
 // dial opens a connection without a Hello.
@@ -65,7 +67,7 @@ func (b *bench) dial() *connection {
 		b.Fatal(err)
 	}
 	c := &connection{
-		bench: b, stream: stream, cancel: cancel, cursors: map[uint32]*pb.Cursor{},
+		bench: b, stream: stream, cancel: cancel, cursors: map[uint32]*pb.Cursor{}, inSnapshot: map[uint32]bool{},
 		frames: make(chan *pb.StreamDataResponse, 1024), outbox: make(chan *pb.StreamDataRequest, 1024),
 	}
 	go c.write()
@@ -164,7 +166,47 @@ func (c *connection) open(open *pb.OpenSession) *pb.SessionOpened {
 		c.Fatalf("expected SessionOpened, got %v", frame)
 	}
 	c.cursors[open.Session] = opened.Start
+	keyed := opened.TopicClass == pb.TopicClass_TOPIC_CLASS_STATE
+	c.inSnapshot[open.Session] = keyed && open.Start.GetSnapshot() != nil
 	return opened
+}
+
+// flow sends a Flow and waits for its Reply; deliveries that come before it are taken.
+func (c *connection) flow(flow *pb.Flow) {
+	c.Helper()
+	const request = 1_000_000
+	c.outbox <- &pb.StreamDataRequest{RequestId: request, Frame: &pb.StreamDataRequest_Flow{Flow: flow}}
+	for {
+		frame := c.next()
+		if reply := frame.GetReply(); reply != nil {
+			if reply.RequestId != request || reply.Failure != nil {
+				c.Fatalf("%v", reply)
+			}
+			return
+		}
+		c.advance(frame.GetDelivery())
+	}
+}
+
+// quiet fails the test if the server has anything to say before it answers two heartbeats. Two, because answers go
+// before deliveries; what was due when the first was given comes before the second.
+func (c *connection) quiet() {
+	c.Helper()
+	for nonce := uint64(1); nonce <= 2; nonce++ {
+		c.outbox <- &pb.StreamDataRequest{Frame: &pb.StreamDataRequest_Heartbeat{
+			Heartbeat: &pb.Heartbeat{Nonce: nonce, ReplyRequested: true},
+		}}
+		for {
+			frame := c.take()
+			heartbeat := frame.GetHeartbeat()
+			if heartbeat == nil {
+				c.Fatalf("unexpected %v", frame)
+			}
+			if heartbeat.Nonce == nonce && !heartbeat.ReplyRequested {
+				break
+			}
+		}
+	}
 }
 
 func (c *connection) publish(requestID uint64, session uint32, seq uint64, payload string) {
@@ -180,6 +222,13 @@ func (c *connection) advance(delivery *pb.Delivery) []*pb.Event {
 	if delivery.Prev != cursor.Offset {
 		c.Fatalf("chain broken: prev %d, cursor %d", delivery.Prev, cursor.Offset)
 	}
+	if delivery.Snapshot != c.inSnapshot[delivery.Session] {
+		c.Fatalf("out of place: %v", delivery)
+	}
+	if delivery.Snapshot {
+		c.inSnapshot[delivery.Session] = len(delivery.Events) > 0
+		return delivery.Events
+	}
 	for _, event := range delivery.Events {
 		if event.Offset <= cursor.Offset {
 			c.Fatalf("offset %d after %d", event.Offset, cursor.Offset)
@@ -189,18 +238,40 @@ func (c *connection) advance(delivery *pb.Delivery) []*pb.Event {
 	return delivery.Events
 }
 
-// receive returns count payloads, whatever the runs they come in.
-func (c *connection) receive(count int) []string {
+// events returns count events, whatever the runs they come in.
+func (c *connection) events(count int) []*pb.Event {
 	c.Helper()
-	var payloads []string
-	for len(payloads) < count {
+	var events []*pb.Event
+	for len(events) < count {
 		frame := c.next()
 		if frame.GetDelivery() == nil {
 			c.Fatalf("expected Delivery, got %v", frame)
 		}
-		for _, event := range c.advance(frame.GetDelivery()) {
-			payloads = append(payloads, string(event.Payload))
+		events = append(events, c.advance(frame.GetDelivery())...)
+	}
+	return events
+}
+
+// snapshot returns the events of a snapshot that is due, up to its end.
+func (c *connection) snapshot(session uint32) []*pb.Event {
+	c.Helper()
+	var events []*pb.Event
+	for c.inSnapshot[session] {
+		frame := c.next()
+		if frame.GetDelivery() == nil {
+			c.Fatalf("expected Delivery, got %v", frame)
 		}
+		events = append(events, c.advance(frame.GetDelivery())...)
+	}
+	return events
+}
+
+// receive returns count payloads.
+func (c *connection) receive(count int) []string {
+	c.Helper()
+	var payloads []string
+	for _, event := range c.events(count) {
+		payloads = append(payloads, string(event.Payload))
 	}
 	return payloads
 }

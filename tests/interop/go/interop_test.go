@@ -31,14 +31,20 @@ func reason(t *testing.T, err error) *errdetails.ErrorInfo {
 
 func (b *bench) store(payloads ...string) {
 	b.Helper()
+	for _, payload := range payloads {
+		b.put("", payload)
+	}
+}
+
+// put stores an event of a key, past any session.
+func (b *bench) put(key, payload string) {
+	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	for _, payload := range payloads {
-		request := &pb.PublishRequest{Topic: b.topic, Event: &pb.NewEvent{Payload: []byte(payload)}}
-		answer, err := pb.NewTopicServiceClient(b.channel).Publish(ctx, request)
-		if err != nil || answer.Durability != pb.Durability_DURABILITY_ACCEPTED {
-			b.Fatalf("publish: %v, %v", answer, err)
-		}
+	request := &pb.PublishRequest{Topic: b.topic, Event: &pb.NewEvent{Key: []byte(key), Payload: []byte(payload)}}
+	answer, err := pb.NewTopicServiceClient(b.channel).Publish(ctx, request)
+	if err != nil || answer.Durability != pb.Durability_DURABILITY_ACCEPTED {
+		b.Fatalf("publish: %v, %v", answer, err)
 	}
 }
 
@@ -79,7 +85,6 @@ func TestASessionResumesByCursorOnANewConnection(t *testing.T) {
 	b := newBench(t)
 	b.store("1", "2", "3")
 	first := b.connect()
-	earliest := &pb.StartPosition{Position: &pb.StartPosition_Earliest{Earliest: &pb.Earliest{}}}
 	opened := first.open(&pb.OpenSession{Session: 3, SessionId: "resumed", Topic: b.topic, Start: earliest})
 	if got := first.receive(3); !slices.Equal(got, []string{"1", "2", "3"}) {
 		t.Fatal(got)

@@ -5,9 +5,9 @@ use bowline::proto::v1::{
 };
 use tonic::Code;
 
-use super::{publisher, with};
+use super::publisher;
 use crate::support::{
-    RawCall, TestServer, assert_failure, assert_status, credit, event, flow, hello, open, payloads, publish,
+    RawCall, TestServer, assert_failure, assert_status, credit, event, flow, hello, open, payloads, publish, with,
 };
 
 #[tokio::test]

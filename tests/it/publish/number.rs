@@ -3,8 +3,8 @@
 use bowline::proto::v1::{NewEvent, OpenSession, PublishRequest};
 use tonic::Code;
 
-use super::{publisher, with};
-use crate::support::{TestServer, assert_failure, earliest, event, open, payloads, publish};
+use super::publisher;
+use crate::support::{TestServer, assert_failure, earliest, event, open, payloads, publish, with};
 
 #[tokio::test]
 async fn the_same_number_is_stored_once_across_connections_and_answered_with_its_first_place() {

@@ -1,145 +1,198 @@
-//! Rule 12, on top of keyed topics: who is in a topic.
+//! Rule 12, presence: who is in a topic.
 
-use bowline::proto::v1::{GetPresenceRequest, GetPresenceResponse, OpenSession, Presence, PublishRequest};
+mod events;
+
+use bowline::proto::v1::{Advice, GetPresenceRequest, GetPresenceResponse, OpenSession, Presence, PublishRequest};
 use tonic::Code;
 
-use super::named;
+use super::{assert_advised, assert_status_advised, refused, server, server_with};
 use crate::support::{
-    Settings, TestClient, TestServer, assert_bad_field, assert_failure, assert_status, close, eventually, keyed, open,
-    pair, publish, snapshot,
+    Settings, TestServer, assert_bad_field, assert_status, changes, close, named, open, present, publish, put,
+    snapshot, with,
 };
 
-const GRACE: Settings<'_> = &[("session.key_grace", "300ms")];
+/// So long that nobody is gone because of it.
+const NEVER: Settings<'_> = &[("session.key_grace", "1m"), ("session.ttl", "2m")];
 
-fn member(session_id: &str, info: &str) -> OpenSession {
-    OpenSession { presence: Some(Presence { info: info.to_owned().into() }), ..named(1, "room", session_id) }
+/// A session with a name that is in the topic `room`.
+fn member(session: u32, session_id: &str, info: &str) -> OpenSession {
+    OpenSession { presence: present(info), ..named(session, "room", session_id) }
 }
 
-async fn watcher(server: &TestServer) -> TestClient {
-    let mut watcher = server.connect("watcher").await;
-    watcher.open(OpenSession { start: snapshot(), ..open(1, "~presence.room") }).await;
-    watcher.snapshot(1).await;
-    watcher
+async fn page(server: &TestServer, page_size: u32, page_token: &str) -> GetPresenceResponse {
+    let (topic, page_token) = ("room".to_owned(), page_token.to_owned());
+    server.topics().await.get_presence(GetPresenceRequest { topic, page_size, page_token }).await.unwrap().into_inner()
 }
 
-async fn change(watcher: &mut TestClient) -> (String, String) {
-    pair(&watcher.events(1, 1).await[0])
-}
-
-fn seen(key: &str, info: &str) -> (String, String) {
-    (key.to_owned(), info.to_owned())
-}
-
-async fn ask(server: &TestServer, page_size: u32, page_token: &str) -> GetPresenceResponse {
-    let page_token = page_token.to_owned();
-    let request = GetPresenceRequest { topic: "room".to_owned(), page_size, page_token };
-    server.topics().await.get_presence(request).await.unwrap().into_inner()
+/// The members of `room`, as `client session=info`.
+async fn members(server: &TestServer) -> Vec<String> {
+    let page = page(server, 0, "").await;
+    assert_eq!((page.member_count, page.next_page_token.as_str()), (page.members.len() as u64, ""));
+    let text = |info: &[u8]| String::from_utf8(info.to_vec()).unwrap();
+    page.members.iter().map(|m| format!("{} {}={}", m.client_id, m.session_id, text(&m.info))).collect()
 }
 
 #[tokio::test]
-async fn presence_tells_who_comes_and_who_goes() {
-    let server = TestServer::start().await;
-    let mut watcher = watcher(&server).await;
-    let mut client = server.connect("alice").await;
-    client.open(member("desk", "at work")).await;
-    assert_eq!(change(&mut watcher).await, seen("alice desk", "at work"));
-    let there = ask(&server, 0, "").await;
-    assert_eq!((there.member_count, there.members[0].client_id.as_str()), (1, "alice"));
-    assert_eq!((there.members[0].session_id.as_str(), &there.members[0].info[..]), ("desk", &b"at work"[..]));
-    assert!(there.members[0].since_us > 0);
-    client.send(close(1)).await;
-    client.closed().await;
-    assert_eq!(change(&mut watcher).await, seen("-alice desk", ""));
-    assert_eq!(ask(&server, 0, "").await, GetPresenceResponse::default());
+async fn rule_12_get_presence_names_the_sessions_that_are_in_a_topic() {
+    let server = server_with(NEVER).await;
+    assert!(members(&server).await.is_empty(), "a topic nobody is in");
+    let (mut alice, mut bob) = (server.connect("alice").await, server.connect("bob").await);
+    bob.open(member(1, "phone", "b")).await;
+    alice.open(member(1, "phone", "p")).await;
+    alice.open(member(2, "desk", "d")).await;
+    alice.open(named(3, "room", "not-in-it")).await;
+    assert_eq!(members(&server).await, ["alice desk=d", "alice phone=p", "bob phone=b"]);
+    let page = page(&server, 0, "").await;
+    assert!(page.members[2].since_us < page.members[1].since_us && page.members[1].since_us < page.members[0].since_us);
     server.leave().await;
 }
 
 #[tokio::test]
-async fn presence_does_not_flicker_when_a_member_comes_back_in_time() {
-    let server = TestServer::with(GRACE).await;
-    let mut watcher = watcher(&server).await;
-    for _ in 0..5 {
-        let mut client = server.connect("alice").await;
-        client.open(member("desk", "hi")).await;
-        client.sever();
-    }
-    // One came, and, the grace after the last connection was lost, one goes.
-    assert_eq!(change(&mut watcher).await, seen("alice desk", "hi"));
-    assert_eq!(change(&mut watcher).await, seen("-alice desk", ""));
-    assert!(watcher.is_quiet().await);
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn presence_changes_with_its_info_and_ends_with_an_open_that_has_none() {
-    let server = TestServer::start().await;
-    let mut watcher = watcher(&server).await;
-    let mut client = server.connect("alice").await;
-    client.open(member("desk", "here")).await;
-    let mut again = server.connect("alice").await;
-    again.open(member("desk", "busy")).await;
-    let mut last = server.connect("alice").await;
-    last.open(named(1, "room", "desk")).await;
-    for change_seen in [seen("alice desk", "here"), seen("alice desk", "busy"), seen("-alice desk", "")] {
-        assert_eq!(change(&mut watcher).await, change_seen);
-    }
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn presence_of_an_ephemeral_session_ends_with_its_connection() {
-    let server = TestServer::start().await;
-    let mut client = server.connect("alice").await;
-    client.open(OpenSession { session_id: String::new(), ..member("", "hi") }).await;
-    assert_eq!(ask(&server, 0, "").await.member_count, 1);
-    client.sever();
-    eventually("the connection is found lost", || server.sessions() == 0).await;
-    assert_eq!(ask(&server, 0, "").await.member_count, 0);
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn presence_is_listed_in_order_a_page_at_a_time() {
-    let server = TestServer::start().await;
+async fn rule_12_get_presence_comes_in_pages_ordered_by_client_and_session() {
+    let server = server_with(NEVER).await;
+    let mut expected = Vec::new();
     let mut clients = Vec::new();
-    for name in ["dan", "ann", "cat", "ben"] {
-        let mut client = server.connect(name).await;
-        client.open(member("desk", name)).await;
+    // Names of which one begins like another come in the order of the names, not of what separates them.
+    for client_id in ["a", "a!", "b"] {
+        let mut client = server.connect(client_id).await;
+        for session in 1..=7 {
+            let session_id = format!("s{}", 8 - session);
+            client.open(member(session, &session_id, "x")).await;
+            expected.push((client_id.to_owned(), session_id));
+        }
         clients.push(client);
     }
-    let first = ask(&server, 3, "").await;
-    let names = |page: &GetPresenceResponse| page.members.iter().map(|m| m.client_id.clone()).collect::<Vec<_>>();
-    assert_eq!((names(&first), first.member_count), (vec!["ann".into(), "ben".into(), "cat".into()], 4));
-    let second = ask(&server, 3, &first.next_page_token).await;
-    assert_eq!((names(&second), second.next_page_token.as_str()), (vec!["dan".to_owned()], ""));
+    expected.sort();
+    let (mut seen, mut token, mut sizes) = (Vec::new(), String::new(), Vec::new());
+    loop {
+        let page = page(&server, 5, &token).await;
+        assert_eq!(page.member_count, 21);
+        sizes.push(page.members.len());
+        seen.extend(page.members.into_iter().map(|member| (member.client_id, member.session_id)));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((seen, sizes), (expected, vec![5, 5, 5, 5, 1]));
     server.leave().await;
 }
 
 #[tokio::test]
-async fn presence_is_the_server_s_to_write_and_bounded() {
-    let server = TestServer::with(&[("topics.max_members", "1")]).await;
-    let mut client = server.connect("alice").await;
-    client.open(member("desk", "hi")).await;
-    let mut other = server.connect("bob").await;
-    other.send(member("desk", "hi")).await;
-    assert_failure(other.closed().await.failure.as_ref(), Code::ResourceExhausted, "KEY_LIMIT");
-    other.open(named(1, "room", "desk")).await;
-
-    other.open(open(2, "~presence.room")).await;
-    let answer = other.publish(publish(2, 1, "me too")).await;
-    assert_failure(answer.failure.as_ref(), Code::FailedPrecondition, "READ_ONLY");
+async fn rule_12_get_presence_of_a_name_that_is_no_topic_is_refused() {
+    let server = TestServer::with(&[("topics.rules", r#"[{ pattern = "known.>" }]"#)]).await;
     let mut topics = server.topics().await;
-    let request = PublishRequest { topic: "~presence.room".to_owned(), event: Some(keyed("bob desk", "hi")) };
-    assert_status(&topics.publish(request).await.unwrap_err(), Code::FailedPrecondition, "READ_ONLY");
+    let of = |topic: &str| GetPresenceRequest { topic: topic.to_owned(), ..GetPresenceRequest::default() };
+    assert_bad_field(&topics.get_presence(of("no..such")).await.unwrap_err(), "topic");
+    let unknown = topics.get_presence(of("unknown")).await.unwrap_err();
+    assert_status(&unknown, Code::NotFound, "UNKNOWN_TOPIC");
+    let nobody = topics.get_presence(of("known.t")).await.unwrap().into_inner();
+    assert_eq!(nobody, GetPresenceResponse::default());
+    let mut client = server.connect("alice").await;
+    let failure = refused(&mut client, open(1, "~presence.unknown")).await;
+    assert_advised(Some(&failure), Code::NotFound, "UNKNOWN_TOPIC", Advice::None);
+    client.open(open(1, "~presence.known.t")).await;
+    server.leave().await;
+}
 
-    for wrong in [
-        OpenSession { presence: Some(Presence::default()), ..open(3, "~presence.room") },
-        OpenSession { presence: Some(Presence { info: vec![0; 1025].into() }), ..open(3, "room") },
-    ] {
-        other.send(wrong).await;
-        assert!(other.closed().await.failure.is_some());
+#[tokio::test]
+async fn rule_12_presence_is_written_by_the_server_alone() {
+    let server = server().await;
+    let mut client = server.connect("alice").await;
+    client.open(open(1, "~presence.room")).await;
+    let answer = client.publish(with(1, 1, put("alice desk", "x"))).await;
+    assert_advised(answer.failure.as_ref(), Code::FailedPrecondition, "READ_ONLY", Advice::None);
+    let request = PublishRequest { topic: "~presence.room".to_owned(), event: Some(put("alice desk", "x")) };
+    let status = server.topics().await.publish(request).await.unwrap_err();
+    assert_status_advised(&status, Code::FailedPrecondition, "READ_ONLY", "NONE");
+    assert!(members(&server).await.is_empty());
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_12_nobody_can_be_in_a_presence_topic() {
+    let server = server().await;
+    let mut client = server.connect("alice").await;
+    let wish = OpenSession { presence: present("x"), ..open(1, "~presence.room") };
+    let failure = refused(&mut client, wish).await;
+    assert_advised(Some(&failure), Code::Unimplemented, "UNSUPPORTED", Advice::None);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_12_what_a_member_says_of_itself_has_a_limit() {
+    let server = server().await;
+    let mut client = server.connect("alice").await;
+    let failure = refused(&mut client, member(1, "desk", &"x".repeat(1025))).await;
+    assert_advised(Some(&failure), Code::InvalidArgument, "INVALID_FIELD", Advice::None);
+    assert_eq!(failure.metadata["field"], "presence.info");
+    client.open(member(1, "desk", &"x".repeat(1024))).await;
+    let nothing = OpenSession { presence: Some(Presence::default()), ..named(2, "room", "silent") };
+    client.open(nothing).await;
+    assert_eq!(members(&server).await.len(), 2);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_12_names_of_the_greatest_length_can_be_members() {
+    let server = server().await;
+    let (client_id, session_id) = ("c".repeat(128), "s".repeat(128));
+    let mut client = server.connect(&client_id).await;
+    client.open(member(1, &session_id, "x")).await;
+    assert_eq!(members(&server).await, [format!("{client_id} {session_id}=x")]);
+    client.send(close(1)).await;
+    client.closed().await;
+    assert!(members(&server).await.is_empty());
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_12_a_topic_has_so_many_members_and_refuses_one_more_until_one_leaves() {
+    let server = server_with(&[&[("topics.max_members", "2")], NEVER].concat()).await;
+    let mut client = server.connect("alice").await;
+    client.open(member(1, "a", "x")).await;
+    client.open(member(2, "b", "x")).await;
+    let failure = refused(&mut client, member(3, "c", "x")).await;
+    assert_advised(Some(&failure), Code::ResourceExhausted, "KEY_LIMIT", Advice::None);
+    assert_eq!(server.sessions(), 2);
+    let opened = client.open(named(3, "room", "c")).await;
+    assert_eq!(opened.attach, 1, "nothing is left of the open that was refused");
+    client.send(close(1)).await;
+    client.closed().await;
+    client.open(member(4, "d", "x")).await;
+    assert_eq!(members(&server).await, ["alice b=x", "alice d=x"]);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_12_any_topic_has_presence_and_any_session_can_be_in_it() {
+    let server = server_with(NEVER).await;
+    let mut client = server.connect("alice").await;
+    for (session, topic) in [(1, "t"), (2, "state.t"), (3, "signal.t"), (4, "echo")] {
+        for (alias, mode) in [(session * 10, 0), (session * 10 + 1, 1), (session * 10 + 2, 2)] {
+            let id = format!("s{alias}");
+            client.open(OpenSession { mode, presence: present("x"), ..named(alias, topic, &id) }).await;
+        }
+        let request = GetPresenceRequest { topic: topic.to_owned(), ..GetPresenceRequest::default() };
+        let page = server.topics().await.get_presence(request).await.unwrap().into_inner();
+        assert_eq!(page.member_count, 3, "{topic}");
     }
-    let bad = GetPresenceRequest { topic: "a b".to_owned(), ..GetPresenceRequest::default() };
-    assert_bad_field(&topics.get_presence(bad).await.unwrap_err(), "topic");
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_12_presence_is_a_keyed_topic_like_any_other() {
+    let server = server_with(NEVER).await;
+    let mut alice = server.connect("alice").await;
+    alice.open(member(1, "desk", "busy")).await;
+    alice.open(member(2, "phone", "idle")).await;
+    let mut reader = server.connect("reader").await;
+    reader.open(OpenSession { start: snapshot(), ..open(1, "~presence.room") }).await;
+    let there = reader.snapshot(1).await;
+    assert_eq!(changes(&there), ["alice desk=busy", "alice phone=idle"]);
+    assert!(there.iter().all(|event| event.publisher == "alice"));
+    // To be in a topic is not to publish to it.
+    assert_eq!(alice.publish(publish(1, 1, "x")).await.cursor.unwrap().offset, 1);
+    assert!(reader.is_quiet().await);
     server.leave().await;
 }

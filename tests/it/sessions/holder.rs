@@ -3,8 +3,7 @@
 use bowline::proto::v1::{CloseSession, Flow, OpenSession, stream_data_response::Frame};
 use tonic::Code;
 
-use super::named;
-use crate::support::{TestServer, acked, assert_failure, close, earliest, flow, open, payloads, publish};
+use crate::support::{TestServer, acked, assert_failure, close, earliest, flow, named, open, payloads, publish};
 
 #[tokio::test]
 async fn a_newer_open_takes_a_session_over_and_leaves_the_others_of_the_loser_alone() {

@@ -6,8 +6,7 @@ use bowline::proto::v1::{
 };
 use tonic::Code;
 
-use super::named;
-use crate::support::{TestServer, assert_failure, close, earliest, flow, open, payloads, publish};
+use crate::support::{TestServer, assert_failure, close, earliest, flow, named, open, payloads, publish};
 
 #[tokio::test]
 async fn sessions_that_were_asked_for_without_waiting_open_in_that_order() {

@@ -2,8 +2,7 @@
 
 use bowline::proto::v1::{Cursor, OpenSession, Recovery};
 
-use super::named;
-use crate::support::{TestClient, TestServer, after, earliest, payloads, publish};
+use crate::support::{TestClient, TestServer, after, earliest, named, payloads, publish};
 
 async fn resumed(server: &TestServer, cursor: Cursor) -> (TestClient, Recovery) {
     let mut client = server.connect("alice").await;

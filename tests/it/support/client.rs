@@ -1,6 +1,6 @@
 //! One `StreamData` call, frame by frame. It checks the chain of every session it sees: no test has to.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::net::SocketAddr;
 
 use bowline::proto::v1::{
     Authenticate, CloseSession, Cursor, Delivery, Drain, Event, Flow, Gap, Heartbeat, Hello, OpenSession, Publish,
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
 
-use super::{Settings, assert_status, wire::Wire, within};
+use super::{Settings, assert_status, chain::Chains, wire::Wire, within};
 
 /// What comes next from the server.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct TestClient {
     _channel: Channel,
     requests: Option<mpsc::Sender<StreamDataRequest>>,
     responses: Streaming<StreamDataResponse>,
-    cursors: HashMap<u32, Cursor>,
+    chains: Chains,
     last_request: u64,
 }
 
@@ -46,12 +46,13 @@ impl TestClient {
             .max_encoding_message_size(64 << 20);
         let response = within("the answer to a call", client.stream_data(request)).await?;
         let responses = response.into_inner();
-        let cursors = HashMap::new();
-        Ok(Self { wire, _channel: channel, requests: Some(requests), responses, cursors, last_request: 0 })
+        let chains = Chains::default();
+        Ok(Self { wire, _channel: channel, requests: Some(requests), responses, chains, last_request: 0 })
     }
 
     /// Sends a frame as it is; what becomes of it is heard, not returned.
     pub(crate) async fn send_raw(&mut self, request: StreamDataRequest) {
+        self.chains.said(&request);
         let requests = self.requests.as_ref().expect("not half-closed");
         // The server may have ended the call; the test will hear that next.
         within("room for a frame", requests.send(request)).await.ok();
@@ -90,7 +91,7 @@ impl TestClient {
         match within("a frame", self.responses.message()).await {
             Ok(Some(response)) => {
                 let frame = response.frame.expect("a frame of a known kind");
-                self.follow(&frame);
+                self.chains.heard(&frame);
                 Heard::Frame(frame)
             }
             Ok(None) => Heard::End(None),
@@ -116,33 +117,9 @@ impl TestClient {
         }
     }
 
-    /// Every Delivery and Gap goes on exactly where the session is.
-    fn follow(&mut self, frame: &Frame) {
-        match frame {
-            Frame::SessionOpened(opened) => {
-                self.cursors.insert(opened.session, opened.start.expect("a start"));
-            }
-            Frame::Delivery(delivery) => {
-                let cursor = self.cursors.get_mut(&delivery.session).expect("a delivery of an open session");
-                assert_eq!(delivery.prev, cursor.offset, "the chain of session {} is broken", delivery.session);
-                *cursor = advanced(*cursor, delivery);
-            }
-            Frame::Gap(Gap { session, from, to, .. }) => {
-                let cursor = self.cursors.get_mut(session).expect("a gap of an open session");
-                let from = from.expect("from");
-                assert_eq!((from.epoch, from.offset), (cursor.epoch, cursor.offset), "a gap beside the chain");
-                *cursor = to.expect("to");
-            }
-            Frame::SessionClosed(closed) => {
-                self.cursors.remove(&closed.session);
-            }
-            _ => {}
-        }
-    }
-
     /// Where a session is.
     pub(crate) fn cursor(&self, session: u32) -> Cursor {
-        self.cursors[&session]
+        self.chains.cursor(session)
     }
 
     /// Opens a session that must open.
@@ -179,24 +156,16 @@ impl TestClient {
         events
     }
 
-    /// The snapshot that is due, to its end: keys and payloads, in the order they came.
-    pub(crate) async fn snapshot(&mut self, session: u32) -> Vec<(String, String)> {
-        let mut all = Vec::new();
+    /// A snapshot from its first piece to its end. Nothing else may come.
+    pub(crate) async fn snapshot(&mut self, session: u32) -> Vec<Event> {
+        let mut events = Vec::new();
         loop {
-            let delivery = self.delivery().await;
-            assert!(delivery.session == session && delivery.snapshot, "{delivery:?}");
-            if delivery.events.is_empty() {
-                return all;
+            let piece = self.delivery().await;
+            assert!(piece.session == session && piece.snapshot, "not a piece of the snapshot: {piece:?}");
+            if piece.events.is_empty() {
+                return events;
             }
-            all.extend(delivery.events.iter().map(super::pair));
-        }
-    }
-
-    /// The next heartbeat, with nothing before it.
-    pub(crate) async fn heartbeat(&mut self) -> Heartbeat {
-        match self.any_frame().await {
-            Frame::Heartbeat(heartbeat) => heartbeat,
-            other => panic!("a heartbeat was expected, not {other:?}"),
+            events.extend(piece.events);
         }
     }
 
@@ -222,33 +191,28 @@ impl TestClient {
         status
     }
 
-    /// True if the server has nothing more to say: a heartbeat that is asked for comes back before anything else.
-    pub(crate) async fn is_quiet(&mut self) -> bool {
-        let nonce = fastrand::u64(1..);
-        self.send(super::heartbeat(nonce)).await;
-        loop {
-            match self.any_frame().await {
-                Frame::Heartbeat(heartbeat) if heartbeat.nonce == nonce => return true,
-                Frame::Heartbeat(_) => {}
-                _ => return false,
+    /// Everything the server has to say at the moment, heartbeats apart: what comes before the answers to two of ours.
+    /// Two, because answers go before deliveries; what was due when the first was given comes before the second.
+    pub(crate) async fn settled(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for _ in 0..2 {
+            let nonce = fastrand::u64(1..);
+            self.send(super::heartbeat(nonce)).await;
+            loop {
+                match self.any_frame().await {
+                    Frame::Heartbeat(heartbeat) if heartbeat.nonce == nonce => break,
+                    Frame::Heartbeat(_) => {}
+                    other => frames.push(other),
+                }
             }
         }
+        frames
     }
-}
 
-/// Where a delivery leads to: nowhere if it is part of a snapshot. Offsets of a memory topic are dense.
-fn advanced(from: Cursor, delivery: &Delivery) -> Cursor {
-    let Delivery { skipped, snapshot, events, .. } = delivery;
-    let rise = events.windows(2).all(|pair| pair[0].offset < pair[1].offset && pair[0].time_us < pair[1].time_us);
-    assert!(rise, "{events:?}");
-    if *snapshot {
-        assert!(events.iter().all(|event| event.offset <= from.offset) && *skipped == 0, "{delivery:?}");
-        return from;
+    /// True if the server has nothing to say.
+    pub(crate) async fn is_quiet(&mut self) -> bool {
+        self.settled().await.is_empty()
     }
-    let last = events.last().expect("an empty run");
-    assert!(events[0].time_us > from.time_us, "times rise");
-    assert_eq!(last.offset - from.offset, events.len() as u64 + skipped, "everything is accounted for");
-    Cursor { offset: last.offset, time_us: last.time_us, ..from }
 }
 
 /// One expectation for each kind of frame: the next one, heartbeats apart, must be of it.

@@ -81,12 +81,11 @@ impl TestServer {
 
     /// Stores events of these payloads, in order, past any session.
     pub(crate) async fn store(&self, topic: &str, payloads: &[impl AsRef<[u8]>]) -> Vec<PublishResponse> {
-        let events: Vec<_> = payloads.iter().map(super::event).collect();
-        self.store_all(topic, &events).await
+        self.publish(topic, payloads.iter().map(super::event).collect()).await
     }
 
-    /// Stores these events, in order, past any session.
-    pub(crate) async fn store_all(&self, topic: &str, events: &[NewEvent]) -> Vec<PublishResponse> {
+    /// Stores events in order, past any session.
+    pub(crate) async fn publish(&self, topic: &str, events: Vec<NewEvent>) -> Vec<PublishResponse> {
         let mut topics = self.topics().await;
         let mut stored = Vec::new();
         for batch in events.chunks(1000) {

@@ -1,22 +1,15 @@
-"""What a stranger's Python program may expect of Bowline. Run with BOWLINE_ADDRESS=host:port and the generated code on
-PYTHONPATH; tests/interop.rs does both."""
+"""What a stranger's Python program may expect of Bowline: the conversation, publishing, errors."""
 
-import os
 import time
-import unittest
-import uuid
 
 import grpc
 from google.rpc import code_pb2, error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from bowline.v1 import stream_pb2, topic_pb2, topic_pb2_grpc
-from bowline_client import WAIT, Connection, Ended
-
-
-def new_event(payload, **fields):
-    return topic_pb2.NewEvent(payload=payload, **fields)
+from bench import Bench, new_event
+from bowline.v1 import stream_pb2, topic_pb2
+from bowline_client import WAIT, Ended
 
 
 def details_of(call):
@@ -30,27 +23,7 @@ def details_of(call):
     return found
 
 
-class Bench(unittest.TestCase):
-    """A channel, and a client and a topic of its own for each test."""
-
-    def setUp(self):
-        self.channel = grpc.insecure_channel(os.environ["BOWLINE_ADDRESS"])
-        self.addCleanup(self.channel.close)
-        self.topics = topic_pb2_grpc.TopicServiceStub(self.channel)
-        self.client_id = f"python-{uuid.uuid4().hex[:8]}"
-        self.topic = f"interop.python.{uuid.uuid4().hex[:8]}"
-
-    def connect(self, **options):
-        connection = Connection(self.channel, self.client_id, **options)
-        self.addCleanup(connection.vanish)
-        return connection
-
-
-class Interop(Bench):
-    def publish_unary(self, payload, **fields):
-        request = topic_pb2.PublishRequest(topic=self.topic, event=new_event(payload, **fields))
-        return self.topics.Publish(request, timeout=WAIT)
-
+class Conversation(Bench):
     def test_hello_is_answered_by_welcome(self):
         welcome = self.connect().welcome
         self.assertEqual(welcome.version, 1)
@@ -200,7 +173,3 @@ class Interop(Bench):
         with self.assertRaises(grpc.RpcError) as unknown:
             health.Check(health_pb2.HealthCheckRequest(service="no.such.Service"), timeout=WAIT)
         self.assertEqual(unknown.exception.code(), grpc.StatusCode.NOT_FOUND)
-
-
-if __name__ == "__main__":
-    unittest.main(verbosity=2)
