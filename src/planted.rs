@@ -86,7 +86,7 @@ mod test {
             return false;
         }
         ASKED.set(ASKED.get() + 1);
-        ASKED.get() % nth == 0
+        ASKED.get().is_multiple_of(nth)
     }
 
     /// Does it a second later.

@@ -182,11 +182,9 @@ async fn read(seat: Seat, mut reader: Reader, mut rng: Rng) {
 async fn dawdle(reader: &Reader, last: Option<Cursor>, hasty: bool, rng: &mut Rng) {
     match rng.u8(..40) {
         0 if !hasty => sleep(Duration::from_millis(rng.u64(..1500))).await,
-        1 => {
-            if reader.pause().await.is_ok() {
-                sleep(Duration::from_millis(rng.u64(..800))).await;
-                reader.resume().await.ok();
-            }
+        1 if reader.pause().await.is_ok() => {
+            sleep(Duration::from_millis(rng.u64(..800))).await;
+            reader.resume().await.ok();
         }
         2..10 => {
             if let Some(cursor) = last {
