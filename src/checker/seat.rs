@@ -151,7 +151,9 @@ impl Seat {
         if resumes {
             report.exercise(G::G4Resumable);
         }
-        let skipped = |known: Place| resumes && known.0 == start.0 && known.1 < start.1;
+        // Whoever asks for more than it has been sent, or for another epoch, has lost something on the way.
+        let foreign = matches!(self.asked, Some(Asked::Cursor(_)));
+        let skipped = |known: Place| resumes && if known.0 == start.0 { known.1 < start.1 } else { foreign };
         match (&self.asked, self.cursor) {
             (Some(Asked::Cursor(asked)), _) if resumes && *asked != start => {
                 let sentence = format!("asked to go on after {asked:?}, the session went on after {start:?}");
@@ -165,7 +167,6 @@ impl Seat {
                 let sentence = format!("the session had come to {known:?} and went on after {start:?}");
                 report.violate(G::G4Resumable, sentence, &[record]);
             }
-            // Whoever asks for more than it has been sent has lost something on the way.
             (_, Some(known)) if skipped(known) => {
                 let sentence = format!("the session had come to {known:?} and went on after {start:?}");
                 report.violate(G::G3Reliable, sentence, &[record]);

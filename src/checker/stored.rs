@@ -139,10 +139,10 @@ impl<'r> Stored<'r> {
                     }
                 }
             }
-            let answered = self.answers.contains_key(&*event.id);
-            // A library sends again what was stored in a log that is lost, and it is the log after it that refuses.
+            // A refusal knows nothing of logs that were lost before it.
             let lost = self.heads.get(topic).is_some_and(|head| head.0 != *epoch);
-            if let Some(refused) = attempt.and_then(Attempt::is_refused).filter(|_| !answered && !lost) {
+            let refused = attempt.and_then(Attempt::is_refused).filter(|_| !lost);
+            if let Some(refused) = refused.filter(|_| !self.answers.contains_key(&*event.id)) {
                 let sentence = format!("{:?} was refused, and is stored", event.id);
                 report.violate(G::G9NoPhantom, sentence, &[refused, record]);
             }
