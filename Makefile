@@ -27,8 +27,8 @@ test: ## Run every test; sets up what the interoperability tests need, where tha
 	@.ci/tools interop || test -z "$${BOWLINE_REQUIRE_INTEROP:-}"
 	cargo test --locked
 
-# A tenth of a second each, simulated days in all. A seed that fails is added to tests/sim-regressions.txt.
-sim: ## Simulate server, clients and a broken network for thousands of seeds (BOWLINE_SEEDS), and hold them to the promises.
+# Optimised, because there are many. A seed that fails is added to tests/sim-regressions.txt; `BOWLINE_SEED=n` replays one.
+sim: ## Simulate thousands of runs (BOWLINE_SEEDS) over a broken network and hold each to the promises.
 	BOWLINE_SEEDS="$${BOWLINE_SEEDS:-5000}" cargo test --locked --release --lib sim:: -- --nocapture
 
 lint: tools ## Check format, lints, the protocol's style, dependencies and licences.

@@ -53,6 +53,16 @@ pub(super) struct Seat {
     pub(super) ousted: bool,
 }
 
+fn policy(topic: &str, rng: &mut Rng) -> DeliveryPolicy {
+    match rng.u8(..6) {
+        0 => DeliveryPolicy::DropOldest,
+        3..6 if topic.starts_with("small") => DeliveryPolicy::DropOldest,
+        1 => DeliveryPolicy::Disconnect,
+        2 | 3 if kind(topic) == Kind::State => DeliveryPolicy::Conflate,
+        _ => DeliveryPolicy::Unspecified,
+    }
+}
+
 /// A publish without an answer.
 pub(super) struct Unanswered {
     pub(super) seq: u64,
@@ -111,13 +121,7 @@ impl Seat {
             paused: false,
             wants_open: true,
             in_snapshot: snapshot,
-            policy: match rng.u8(..6) {
-                0 => DeliveryPolicy::DropOldest,
-                3..6 if topic.starts_with("small") => DeliveryPolicy::DropOldest,
-                1 => DeliveryPolicy::Disconnect,
-                2 | 3 if keyed => DeliveryPolicy::Conflate,
-                _ => DeliveryPolicy::Unspecified,
-            },
+            policy: policy(&topic, rng),
             required: topic.starts_with("paced") && !nameless && rng.bool(),
             present: !rival && !topic.starts_with('~') && rng.u8(..3) == 0,
             topic,
