@@ -12,9 +12,11 @@ mod scope;
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use bytesize::ByteSize;
 use parking_lot::Mutex;
 
 use crate::{
@@ -31,6 +33,11 @@ pub use feed::{Feed, Reader, ReaderGuard};
 pub use ready::ReadySet;
 pub use rule::{Class, Config, DEDUPE_DEPTH, History, Rule};
 pub use scope::{Hold, Scope};
+
+/// Who came and went is kept for as long as places are by default, and a little longer: with its last member gone, what
+/// says who is in a topic is soon forgotten.
+const PRESENCE_HISTORY: History =
+    History { max_events: 10_000, max_bytes: ByteSize::mib(16), max_age: Duration::from_secs(180) };
 
 /// See the module.
 #[derive(Debug)]
@@ -49,9 +56,9 @@ pub(crate) type Feeds = Arc<Mutex<HashMap<Topic, Weak<Feed>>>>;
 impl Hub {
     /// A hub over `broker`.
     pub fn new(config: Config, broker: Broker, metrics: Arc<Metrics>) -> Self {
-        let max_keys = config.max_members;
+        let (max_keys, history) = (config.max_members, PRESENCE_HISTORY);
         let presence = TopicPattern::parse("~presence.>").ok();
-        let presence = presence.map(|pattern| Rule { class: Class::State, max_keys, ..Rule::new(pattern) });
+        let presence = presence.map(|pattern| Rule { class: Class::State, max_keys, history, ..Rule::new(pattern) });
         Self { config, presence, broker, feeds: Feeds::default(), metrics }
     }
 

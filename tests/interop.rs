@@ -82,12 +82,12 @@ fn a_stock_python_client_converses() {
         .arg(format!("--grpc_python_out={}", generated.display())));
     let server = server();
     let output = run(Command::new(&python)
-        .args(["-B", "test_interop.py"])
+        .args(["-B", "-m", "unittest", "test_interop", "test_sessions"])
         .current_dir(root().join("tests/interop/python"))
         .env("PYTHONPATH", &generated)
         .env("BOWLINE_ADDRESS", server.address.to_string()));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("Ran 11 tests"), "all of them ran: {said}");
+    assert!(said.contains("Ran 18 tests"), "all of them ran: {said}");
 }
 
 #[test]
@@ -144,6 +144,9 @@ fn grpcurl_needs_no_proto_files() {
     let event = r#"{"topic": "interop.grpcurl", "event": {"payload": "aGVsbG8="}}"#;
     let published = grpcurl(&program, &server, &["-d", event], &["bowline.v1.TopicService/Publish"]);
     assert!(published.contains("\"offset\": \"1\"") && published.contains("DURABILITY_ACCEPTED"), "{published}");
+    let nobody = r#"{"topic": "interop.grpcurl"}"#;
+    let present = grpcurl(&program, &server, &["-d", nobody], &["bowline.v1.TopicService/GetPresence"]);
+    assert_eq!(present.trim(), "{}", "nobody is there");
 }
 
 #[test]

@@ -138,9 +138,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that reports to `ready` as `alias`.
+    /// A reader that reports to `ready` as `alias`. It is held: until it is armed, growth does not wake it.
     pub fn new(alias: u32, ready: Arc<ReadySet>) -> Arc<Self> {
-        Arc::new(Self { alias, ready, queued: AtomicBool::new(false), index: AtomicUsize::new(0) })
+        Arc::new(Self { alias, ready, queued: AtomicBool::new(true), index: AtomicUsize::new(0) })
     }
 
     /// Puts the reader into its ready set unless it is there or held.

@@ -59,7 +59,8 @@ pub struct Session {
     policy: Policy,
     rounds: Rounds,
     strict: bool,
-    stop_at: Option<u64>,
+    /// Where it ends, and in which epoch.
+    stop_at: Option<(u64, u64)>,
     /// Up to here it is history that was asked for: however much of it waits, the session is not slow.
     history_end: u64,
     allowance: Allowance,
@@ -88,7 +89,7 @@ impl Session {
             policy: options.policy,
             rounds: Rounds::default(),
             strict: options.strict,
-            stop_at: options.no_follow.then_some(log.head().offset),
+            stop_at: options.no_follow.then(|| place(log.head())),
             history_end: log.head().offset,
             allowance: Allowance::new(options.credit),
             paused: false,
@@ -112,8 +113,7 @@ impl Session {
                 if self.paused || !self.allowance.covers(0, 0) { Step::Blocked } else { Step::Idle }
             }
             (_, Event::StopAtHead { log }) => {
-                let head = log.head().offset;
-                self.stop_at = Some(self.stop_at.map_or(head, |stop| stop.min(head)));
+                self.stop_at.get_or_insert_with(|| place(log.head()));
                 Step::Idle
             }
             (_, Event::Turn { log, .. }) if self.paused && !planted::active(Bug::DeliversPaused) => self.wait(log),
@@ -124,7 +124,7 @@ impl Session {
 
     // --- turns
 
-    /// Paused: only the end may come.
+    /// Nothing can be sent: only the end may come.
     fn wait<'l>(&mut self, log: &Log) -> Step<'l> {
         match self.policy {
             Policy::Disconnect { limit } if self.is_overdue(limit, log) => self.end(Some(slow(limit))),
@@ -133,22 +133,24 @@ impl Session {
     }
 
     fn follow<'l>(&mut self, log: &'l Log, budget: usize, now: Instant) -> Step<'l> {
-        if let Some(gap) = self.gap(log) {
-            return self.announce(gap, log);
+        let (at, head) = (self.cursor, log.head());
+        // What was asked for has come. Whatever happens after it is not this session's business.
+        if self.stop_at.is_some_and(|(epoch, stop)| at.epoch == epoch && at.offset >= stop) {
+            return self.end(None);
         }
         match self.policy {
             Policy::Disconnect { limit } if self.is_overdue(limit, log) => return self.end(Some(slow(limit))),
             Policy::DropOldest { keep } if self.is_overdue(keep, log) => {
-                let to = if log.keys().is_some() { log.head() } else { log.before_last(keep) };
-                let count = to.offset - self.cursor.offset;
-                return self.announce(Gap { from: self.cursor, to, reason: GapReason::Slow, count }, log);
+                let to = if log.keys().is_some() { head } else { log.before_last(keep) };
+                let gap = Gap { from: at, to, reason: GapReason::Slow, count: to.offset - at.offset };
+                return self.announce(gap, log);
             }
             _ => {}
         }
-        if self.stop_at.is_some_and(|stop| self.cursor.offset >= stop) {
-            return self.end(None);
+        if let Some(gap) = self.gap(log) {
+            return self.announce(gap, log);
         }
-        if self.cursor.offset == log.head().offset {
+        if at.offset == head.offset {
             return Step::Idle;
         }
         match (self.policy, log.keys()) {
@@ -163,7 +165,7 @@ impl Session {
         let lost = prev + 1 < log.head().offset && planted::strikes(Bug::LosesAnEvent, 10);
         let records = log.after(prev + u64::from(lost));
         let stop_at = self.stop_at;
-        let wanted = records.clone().take_while(|record| stop_at.is_none_or(|stop| record.offset <= stop));
+        let wanted = records.clone().take_while(|record| stop_at.is_none_or(|(_, stop)| record.offset <= stop));
         let Some((last, measure)) = self.measure(wanted, budget) else { return Step::Blocked };
         self.cursor = Cursor { offset: last.offset, time: last.time, ..self.cursor };
         Step::Run(measure.run(prev, Records::History(records.take(measure.count))))
@@ -188,13 +190,17 @@ impl Session {
         let records = keys.between(prev, through, true);
         if records.clone().next().is_none() {
             // All that was left of the round has been replaced. It comes with the next, which goes up to the head.
-            self.rounds.end(interval);
+            self.rounds.end();
             return self.conflated(keys, interval, log, budget, now);
         }
-        let Some((last, measure)) = self.measure(records.clone(), budget) else { return Step::Blocked };
+        let Some((last, measure)) = self.measure(records.clone(), budget) else {
+            self.rounds.end();
+            return Step::Blocked;
+        };
         self.cursor = Cursor { offset: last.offset, time: last.time, ..self.cursor };
+        self.rounds.sent(now, interval);
         if last.offset >= through {
-            self.rounds.end(interval);
+            self.rounds.end();
         }
         let skipped = last.offset - prev - measure.count as u64;
         Step::Run(Run { skipped, ..measure.run(prev, Records::Latest(records.take(measure.count))) })
@@ -208,10 +214,12 @@ impl Session {
         let records = keys.between(after, at, false);
         if records.clone().next().is_none() {
             self.state = State::Following;
+            // What has come meanwhile was asked for as well.
+            self.history_end = log.head().offset;
             let end = Measure::default().run(at, Records::Latest(records.take(0)));
             return Step::Run(Run { snapshot: true, ..end });
         }
-        let Some((last, measure)) = self.measure(records.clone(), budget) else { return Step::Blocked };
+        let Some((last, measure)) = self.measure(records.clone(), budget) else { return self.wait(log) };
         self.state = State::Snapshot { after: last.offset };
         Step::Run(Run { snapshot: true, ..measure.run(at, Records::Latest(records.take(measure.count))) })
     }
@@ -272,10 +280,10 @@ impl Session {
             return self.end(Some(refusal(&gap)));
         }
         self.cursor = gap.to;
-        self.rounds = Rounds::default();
+        self.rounds.end();
         if matches!(gap.reason, GapReason::Epoch | GapReason::Diverged) {
             self.history_end = log.head().offset;
-            self.stop_at = self.stop_at.map(|stop| stop.min(log.head().offset));
+            self.stop_at = self.stop_at.map(|_| place(log.head()));
         }
         if log.keys().is_some() {
             self.state = State::Snapshot { after: 0 };
@@ -287,11 +295,16 @@ impl Session {
     }
 
     /// True if more than `limit` events wait for which the session has no credit. Without any limit on credit, what
-    /// HTTP/2 does not take waits as well.
+    /// HTTP/2 does not take waits as well. History that was asked for does not count, nor does a session that only reads
+    /// up to a certain place.
     fn is_overdue(&self, limit: u64, log: &Log) -> bool {
-        let waiting = log.head().offset.saturating_sub(self.cursor.offset.max(self.history_end));
+        let (at, head) = (self.cursor, log.head());
+        let reads_history = self.stop_at.is_some() || at.offset < self.history_end;
+        if at.epoch != head.epoch || reads_history {
+            return false;
+        }
         let covered = if self.paused { 0 } else { self.allowance.remaining() };
-        waiting.saturating_sub(covered) > limit
+        head.offset.saturating_sub(at.offset).saturating_sub(covered) > limit
     }
 
     // --- what others want to know
@@ -342,6 +355,10 @@ impl Measure {
         let Self { count, encoded_len, payload_len } = self;
         Run { prev, skipped: 0, snapshot: false, records, count, encoded_len, payload_len }
     }
+}
+
+fn place(cursor: Cursor) -> (u64, u64) {
+    (cursor.epoch, cursor.offset)
 }
 
 fn slow(limit: u64) -> Failure {

@@ -92,7 +92,7 @@ impl Frames {
     async fn converse(&mut self, mut incoming: Streaming<StreamDataResponse>) -> Over {
         let mut heard = Instant::now();
         loop {
-            let pause = Duration::from_millis(if self.is_calm() { 900 } else { self.rng.u64(5..250) });
+            let pause = Duration::from_millis(if self.is_calm() { 1500 } else { self.rng.u64(5..250) });
             let frame = timeout_at((Instant::now() + pause).min(self.world.read_until), incoming.message()).await;
             let step = match frame {
                 Ok(Ok(Some(frame))) => {

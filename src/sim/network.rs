@@ -26,6 +26,9 @@ use crate::{
 /// Connections that may wait to be accepted.
 const BACKLOG: usize = 64;
 
+/// Bytes that may be on their way to a client that speaks by hand.
+const WINDOW: u32 = 4096;
+
 /// What a replica accepts from.
 pub(super) type Peers = mpsc::Receiver<(Box<dyn Socket>, SocketAddr)>;
 
@@ -136,7 +139,7 @@ impl Network {
         let (network, caller) = (self.clone(), caller.to_owned());
         let endpoint = Endpoint::from_static("http://sim")
             .connect_timeout(patience)
-            .initial_stream_window_size(65_535)
+            .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(65_535);
         let connector = client::network::Network::new(move || network.dial(&caller));
         endpoint.connect_with_connector(connector).await.map_err(|error| error.to_string())

@@ -64,11 +64,15 @@ enabled = false
 report_interval = "0s"
 "#;
 
+/// How long its clients have when it leaves, microseconds: `drain.deadline`.
+pub(super) const DRAIN: u64 = 4_000_000;
+
 /// See the module.
 pub(super) struct Replica {
     number: usize,
     network: Network,
     app: App,
+    metrics: Arc<Metrics>,
 }
 
 impl Replica {
@@ -79,9 +83,20 @@ impl Replica {
         loaded.config = toml::from_str(CONFIG).expect("the configuration is right");
         loaded.config.server.node = format!("replica-{number}");
         let listener = Listener::simulated(&loaded.config.transport, peers);
-        let app = App::serve(&loaded, Arc::new(Metrics::new()), listener).expect("it starts");
+        let metrics = Arc::new(Metrics::new());
+        let app = App::serve(&loaded, metrics.clone(), listener).expect("it starts");
         network.route(Some(number));
-        Self { number, network: network.clone(), app }
+        Self { number, network: network.clone(), app, metrics }
+    }
+
+    /// What it calls itself.
+    pub(super) fn node(&self) -> String {
+        format!("replica-{}", self.number)
+    }
+
+    /// How many clients it has given up because they took nothing: what those can not be told.
+    pub(super) fn given_up(&self) -> u64 {
+        self.metrics.send_errors.get()
     }
 
     /// Ends as if the machine had lost power: nobody is told anything. What it has in memory is lost.

@@ -2,18 +2,13 @@
 
 use std::{fs, io::Write as _, path::PathBuf};
 
-use crate::checker::{
-    Floor,
-    history::{Op, Record},
-};
+use crate::checker::{Floor, history::Record};
 
 /// Seeds of a suite unless `BOWLINE_SEEDS` says otherwise.
 const SEEDS: u64 = 200;
 
 /// What they must have shown together.
 pub(super) const FLOOR: Floor = Floor { operations: 100_000, faults: 500, resumes: 1000, exercised: 100 };
-/// How long a server may take to leave, microseconds: its deadline, and five seconds.
-const DRAIN: u64 = 9_000_000;
 
 /// The seeds to run: the one that `BOWLINE_SEED` names; otherwise all that have failed before, then `BOWLINE_SEEDS`.
 pub(super) fn seeds() -> Vec<u64> {
@@ -47,21 +42,6 @@ pub(super) fn remember(seed: u64, why: &str) {
         let why = why.lines().next().unwrap_or_default();
         writeln!(file, "{seed} # {why}").expect("the file of seeds can be written");
     }
-}
-
-/// The first half of G15, which the checker does not know: a server that leaves is gone in time.
-pub(super) fn late_drains(records: &[Record]) -> Option<String> {
-    let mut began = 0;
-    records.iter().find_map(|record| {
-        match &record.op {
-            Op::Fault { what, .. } if what == "drain" => began = record.at,
-            Op::Fault { what, .. } if what == "drained" && record.at > began + DRAIN => {
-                return Some(format!("G15: a server took {} µs to leave", record.at - began));
-            }
-            _ => {}
-        }
-        None
-    })
 }
 
 /// Prints a history, as `bowline check` reads it.

@@ -11,7 +11,7 @@ use super::{
     library,
     network::{Loss, Network, Way},
     operator,
-    replica::Replica,
+    replica::{DRAIN, Replica},
 };
 use crate::{
     checker::history::{Op, Record},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long things go wrong.
-const CHAOS: Duration = Duration::from_secs(10);
+const CHAOS: Duration = Duration::from_secs(9);
 /// How long after that everybody has to have caught up.
 const CALM: Duration = Duration::from_secs(30);
 /// How long clients may take to leave.
@@ -115,7 +115,7 @@ async fn live(seed: u64) -> Vec<Record> {
 
     let mut callers: Vec<Arc<str>> = Vec::new();
     let mut clients = Vec::new();
-    for number in 0..rng.usize(1..=3) {
+    for number in 0..rng.usize(1..=2) {
         let name: Arc<str> = format!("program-{number}").into();
         clients.push(world.tasks.spawn("program", library::run(world.clone(), name.clone(), rng.fork())));
         callers.push(name);
@@ -190,9 +190,11 @@ async fn go_wrong(world: &World, mut replica: Replica, callers: &[Arc<str>], rng
             13 if restarts > 0 => {
                 restarts -= 1;
                 let left = std::mem::replace(&mut replica, Replica::start(&world.network));
-                writer.record(Op::Fault { what: "drain".into(), took_hold: true });
+                let node = left.node();
+                writer.record(Op::Leaving { node: node.clone(), deadline: DRAIN });
                 left.leave().await;
-                ("drained".to_owned(), 1)
+                writer.record(Op::Left { node });
+                ("drain".to_owned(), 1)
             }
             _ => continue,
         };
@@ -201,6 +203,8 @@ async fn go_wrong(world: &World, mut replica: Replica, callers: &[Arc<str>], rng
     for caller in callers {
         world.network.set_rate(caller, 10_000_000);
     }
+    let took_hold = replica.given_up() > 0;
+    writer.record(Op::Fault { what: "clients that take nothing".into(), took_hold });
     sleep_until(world.publish_until).await;
     replica
 }

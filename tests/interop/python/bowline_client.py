@@ -4,6 +4,7 @@ It knows as much of the protocol as the tests need: it holds each session's curs
 """
 
 import queue
+import random
 import threading
 
 import grpc
@@ -101,15 +102,52 @@ class Connection:
         return opened
 
     def advance(self, delivery):
-        """Checks the chain and moves the cursor; returns the events."""
+        """Checks the chain and moves the cursor; returns the events. A snapshot is of the cursor, and does not move it."""
         cursor = self.cursors[delivery.session]
         assert delivery.prev == cursor.offset, f"chain broken: prev {delivery.prev}, cursor {cursor.offset}"
+        if delivery.snapshot:
+            assert all(event.offset <= delivery.prev for event in delivery.events), delivery
+            return list(delivery.events)
         last = delivery.prev
         for event in delivery.events:
             assert event.offset > last, f"offset {event.offset} after {last}"
             last = event.offset
-        cursor.offset = last
+        assert last - delivery.prev == len(delivery.events) + delivery.skipped, f"not all accounted for: {delivery}"
+        cursor.offset, cursor.time_us = last, delivery.events[-1].time_us
         return list(delivery.events)
+
+    def snapshot(self, session):
+        """The snapshot that is due, to its end: payloads by key."""
+        state = {}
+        while True:
+            delivery = self.next("delivery")
+            assert delivery.session == session and delivery.snapshot, delivery
+            events = self.advance(delivery)
+            if not events:
+                return state
+            state.update((event.key, event.payload) for event in events)
+
+    def ask(self, request_id, **frame):
+        """Sends a frame and waits for its Reply; the events that came before it, and the Reply."""
+        self.send(request_id=request_id, **frame)
+        events = []
+        while True:
+            (frame,) = self.frames_of(("reply", "delivery"), 1)
+            if frame.WhichOneof("frame") == "reply":
+                assert frame.reply.request_id == request_id, frame
+                return events, frame.reply
+            events += self.advance(frame.delivery)
+
+    def is_quiet(self):
+        """True if the server has nothing more to say: a heartbeat that is asked for comes back before anything else."""
+        nonce = random.getrandbits(63) + 1
+        self.send(heartbeat=stream_pb2.Heartbeat(nonce=nonce, reply_requested=True))
+        while True:
+            frame = self.frames.get(timeout=WAIT)
+            if frame.WhichOneof("frame") != "heartbeat":
+                return False
+            if frame.heartbeat.nonce == nonce:
+                return True
 
     def receive(self, count):
         """`count` events, whatever the runs they come in."""

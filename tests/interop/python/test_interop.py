@@ -30,7 +30,9 @@ def details_of(call):
     return found
 
 
-class Interop(unittest.TestCase):
+class Bench(unittest.TestCase):
+    """A channel, and a client and a topic of its own for each test."""
+
     def setUp(self):
         self.channel = grpc.insecure_channel(os.environ["BOWLINE_ADDRESS"])
         self.addCleanup(self.channel.close)
@@ -43,6 +45,8 @@ class Interop(unittest.TestCase):
         self.addCleanup(connection.vanish)
         return connection
 
+
+class Interop(Bench):
     def publish_unary(self, payload, **fields):
         request = topic_pb2.PublishRequest(topic=self.topic, event=new_event(payload, **fields))
         return self.topics.Publish(request, timeout=WAIT)

@@ -23,7 +23,7 @@ async fn rule_8_credit_is_a_total_and_bounds_what_is_sent() {
 #[tokio::test]
 async fn rule_8_no_credit_yet_does_not_mean_any_number_of_bytes_later() {
     let server = TestServer::start().await;
-    server.store("t", &vec![vec![0; 100]; 10]).await;
+    server.store("t", &[[0; 100]; 10]).await;
     let mut client = server.connect("alice").await;
     client.open(OpenSession { start: earliest(), credit: credit(0, 0), ..open(1, "t") }).await;
     assert!(client.is_quiet().await);
