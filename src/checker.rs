@@ -122,6 +122,13 @@ impl Online {
                     self.report.violate(Guarantee::G14Bounded, "more memory than there may be", &[record]);
                 }
             }
+            _ => self.frame(record),
+        }
+    }
+
+    /// What a server has said of a session, and its open.
+    fn frame(&mut self, record: &Record) {
+        match &record.op {
             Op::Opened { session, topic, attach, head, .. } => {
                 self.fence.opened(record, session, *attach, *head, &mut self.report);
                 self.seated(record, session, topic);

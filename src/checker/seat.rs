@@ -1,9 +1,8 @@
 //! One program's view of one session, record by record: the chain, credit, pauses, marks, resumes. Bounded memory.
 
 mod grant;
+mod mirror;
 mod seen;
-
-use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Options,
@@ -11,10 +10,9 @@ use super::{
     report::{Guarantee as G, Report},
 };
 use grant::Grant;
+use mirror::Mirror;
+pub(super) use mirror::Picture;
 use seen::Seen;
-
-/// What a keyed topic looks like: key → offset and id.
-pub(super) type Picture = BTreeMap<Arc<str>, (u64, Arc<str>)>;
 
 /// How a session was in the end.
 #[derive(Debug, Default)]
@@ -42,10 +40,7 @@ pub(super) struct Seat {
     grant: Grant,
     keyed: bool,
     signal: bool,
-    /// A snapshot is going on: what it has shown, and its last offset.
-    fresh: Option<(Picture, u64)>,
-    /// What the topic looks like, once a snapshot has ended.
-    picture: Option<Picture>,
+    mirror: Mirror,
     /// When it last moved.
     moved: u64,
     /// When its client last asked for it, or granted or held back something.
@@ -71,7 +66,7 @@ impl Seat {
 
     /// How it is now.
     pub(super) fn stand(&self) -> Stand {
-        Stand { picture: self.picture.clone(), moved: self.moved, granted: self.granted }
+        Stand { picture: self.mirror.picture.clone(), moved: self.moved, granted: self.granted }
     }
 
     pub(super) fn take(&mut self, record: &Record, report: &mut Report) {
@@ -105,7 +100,8 @@ impl Seat {
             Op::Mark { offset, .. } => self.mark(record, *offset, report),
             Op::Broken { text, .. } => report.violate(G::G3Reliable, text.clone(), &[record]),
             Op::Closed { reason, .. } => {
-                (self.opened, self.fresh, self.owed_gap) = (None, None, None);
+                (self.opened, self.owed_gap) = (None, None);
+                self.mirror.expect(false);
                 // Closed as asked, its name may be forgotten, and its numbers with it.
                 if reason.is_none() {
                     self.attach = (0, 0);
@@ -139,10 +135,10 @@ impl Seat {
             self.seen.clear();
         }
         if !resumes {
-            self.picture = None;
+            self.mirror.picture = None;
         }
         self.owed_gap = (recovery == "RECOVERY_PARTIAL").then(|| record.clone());
-        self.fresh = (self.asked == Some(Asked::Snapshot)).then(Default::default);
+        self.mirror.expect(self.asked == Some(Asked::Snapshot));
         (self.cursor, self.opened, self.moved) = (Some(start), Some(record.clone()), record.at);
     }
 
@@ -207,14 +203,7 @@ impl Seat {
         if self.cursor.is_none_or(|(_, at)| at != prev) || events.iter().any(|event| event.offset > prev) {
             report.violate(G::G3Reliable, "a snapshot is not of the place where the session is", &[record]);
         }
-        let (fresh, last) = self.fresh.get_or_insert_default();
-        if events.iter().any(|event| std::mem::replace(last, event.offset) >= event.offset) {
-            report.violate(G::G1Ordered, "a snapshot is not in the order of its events", &[record]);
-        }
-        learn(fresh, events);
-        if events.is_empty() {
-            self.picture = self.fresh.take().map(|(picture, _)| picture);
-        }
+        self.mirror.snapshot(record, events, report);
     }
 
     fn deliver(&mut self, record: &Record, prev: u64, skipped: u64, events: &[Event], report: &mut Report) {
@@ -238,7 +227,7 @@ impl Seat {
             before = event.offset;
             self.seen.remember(place);
         }
-        if self.fresh.is_some() && self.keyed {
+        if self.keyed && self.mirror.is_fresh() {
             report.violate(G::G3Reliable, "a change came before the snapshot had ended", &[record]);
         }
         if prev != at {
@@ -248,9 +237,7 @@ impl Seat {
             let sentence = format!("from {prev} to {}: {} events and {skipped} skipped", last.offset, events.len());
             report.violate(G::G3Reliable, sentence, &[record]);
         }
-        if let Some(picture) = &mut self.picture {
-            learn(picture, events);
-        }
+        self.mirror.change(events);
     }
 
     fn gap(&mut self, record: &Record, from: Place, to: Place, reason: &str, report: &mut Report) {
@@ -274,7 +261,7 @@ impl Seat {
             self.seen.clear();
         }
         (self.cursor, self.moved) = (Some(to), record.at);
-        self.fresh = self.keyed.then(Default::default);
+        self.mirror.expect(self.keyed);
     }
 
     fn mark(&self, record: &Record, offset: u64, report: &mut Report) {
@@ -288,18 +275,8 @@ impl Seat {
         if let Some(opened) = &self.owed_gap {
             report.violate(G::G5Marks, "a mark came before the gap that was said to follow", &[opened, record]);
         }
-        if self.keyed && self.fresh.is_some() {
+        if self.keyed && self.mirror.is_fresh() {
             report.violate(G::G5Marks, "a mark came before the snapshot had ended", &[record]);
-        }
-    }
-}
-
-fn learn(picture: &mut Picture, events: &[Event]) {
-    for event in events {
-        if event.removes {
-            picture.remove(&event.key);
-        } else {
-            picture.insert(event.key.clone(), (event.offset, event.id.clone()));
         }
     }
 }

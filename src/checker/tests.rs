@@ -1,5 +1,6 @@
 //! Histories made up.
 
+mod changes;
 mod model;
 mod promises;
 mod sessions;

@@ -1,5 +1,6 @@
 //! The command line as people and scripts use it: the real program, against a real server of its own.
 
+mod check;
 mod examples;
 mod keyed;
 mod pipeline;

@@ -52,51 +52,24 @@ impl Tale {
 
 #[test]
 fn a_snapshot_is_in_order_and_ends_before_marks_and_changes() {
-    fn first() -> Vec<Event> {
-        vec![put(1, "a"), put(2, "b")]
-    }
-    let story = |tell: fn(&mut Tale)| {
+    let told = |runs: &[(bool, &[Event])], mark: bool| {
         let mut tale = Tale::keyed(4);
         tale.snapshot_of(1, 3);
-        tell(&mut tale);
+        for (snapshot, events) in runs {
+            tale.shown(3, *snapshot, events.to_vec());
+        }
+        if mark {
+            tale.mark(3);
+        }
         tale.broken()
     };
-    assert_eq!(
-        story(|t| {
-            t.shown(3, true, first()).shown(3, true, vec![put(3, "c")]).shown(3, true, vec![]);
-        }),
-        []
-    );
-    assert_eq!(
-        story(|t| {
-            t.shown(3, true, vec![put(2, "b"), put(1, "a")]);
-        }),
-        [Guarantee::G1Ordered]
-    );
-    assert_eq!(
-        story(|t| {
-            t.shown(3, true, first()).shown(3, true, vec![put(2, "c")]);
-        }),
-        [Guarantee::G1Ordered, Guarantee::G9NoPhantom]
-    );
-    assert_eq!(
-        story(|t| {
-            t.shown(3, true, vec![put(4, "a")]);
-        }),
-        [Guarantee::G3Reliable]
-    );
-    assert_eq!(
-        story(|t| {
-            t.shown(3, true, first()).mark(3);
-        }),
-        [Guarantee::G5Marks]
-    );
-    assert_eq!(
-        story(|t| {
-            t.shown(3, true, first()).shown(3, false, vec![put(4, "a")]);
-        }),
-        [Guarantee::G3Reliable]
-    );
+    let first = [put(1, "a"), put(2, "b")];
+    assert_eq!(told(&[(true, &first), (true, &[put(3, "c")]), (true, &[]), (false, &[put(4, "a")])], false), []);
+    assert_eq!(told(&[(true, &[put(2, "b"), put(1, "a")])], false), [Guarantee::G1Ordered]);
+    assert_eq!(told(&[(true, &first), (true, &first[1..])], false), [Guarantee::G1Ordered]);
+    assert_eq!(told(&[(true, &[put(4, "a")])], false), [Guarantee::G3Reliable]);
+    assert_eq!(told(&[(true, &first)], true), [Guarantee::G5Marks]);
+    assert_eq!(told(&[(true, &first), (false, &[put(4, "a")])], false), [Guarantee::G3Reliable]);
 }
 
 #[test]
