@@ -9,7 +9,7 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run release test lint fmt doc bench ci tools
+.PHONY: help run release test sim lint fmt doc bench ci tools
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ release: ## Build the program that is to serve: optimised, with its allocator; i
 test: ## Run every test; sets up what the interoperability tests need, where that can be had.
 	@.ci/tools interop || test -z "$${BOWLINE_REQUIRE_INTEROP:-}"
 	cargo test --locked
+
+# A tenth of a second each, simulated days in all. A seed that fails is added to tests/sim-regressions.txt.
+sim: ## Simulate server, clients and a broken network for thousands of seeds (BOWLINE_SEEDS), and hold them to the promises.
+	BOWLINE_SEEDS="$${BOWLINE_SEEDS:-5000}" cargo test --locked --release --lib sim:: -- --nocapture
 
 lint: tools ## Check format, lints, the protocol's style, dependencies and licences.
 	cargo fmt --check

@@ -66,6 +66,12 @@ pub async fn run(loaded: Loaded, metrics: Arc<Metrics>) -> anyhow::Result<()> {
 impl App {
     /// Builds and starts every part; fails if an address is taken or a file cannot be read.
     pub fn start(loaded: &Loaded, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        let listener = Listener::bind(&loaded.config.transport).context("cannot serve clients")?;
+        Self::serve(loaded, metrics, listener)
+    }
+
+    /// Builds and starts every part behind a listener.
+    pub(crate) fn serve(loaded: &Loaded, metrics: Arc<Metrics>, listener: Listener) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
         let lifecycle = Lifecycle::default();
         let tasks = lifecycle.tasks().clone();
@@ -83,7 +89,6 @@ impl App {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
-        let listener = Listener::bind(&config.transport).context("cannot serve clients")?;
         let address = listener.local_addr();
         let admin = config
             .admin
@@ -136,6 +141,7 @@ impl App {
             timeout(deadline, self.registry.emptied()).await.is_ok()
         };
         let emptied = tokio::select! {
+            biased;
             emptied = polite => emptied,
             () = hurry => false,
         };

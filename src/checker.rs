@@ -1,4 +1,4 @@
-//! Holds what was recorded to what is promised: the README's G1 to G14.
+//! Holds what was recorded to what is promised: the README's G1 to G15.
 //!
 //! A history is what clients, publishers and whoever breaks things have written down, each frame as it came. The checker
 //! knows nothing of servers. It believes the clients' records, follows each session through them, and in the end holds
@@ -8,10 +8,12 @@
 //!
 //! [`Online`] needs bounded memory and sees what a single session can see; [`check`] needs the whole history and sees all.
 //!
-//! What it cannot see: G12's "within a second", which needs a quiet network (see the load tests), and G15, the drain, which
-//! is not paced yet. Offsets are taken to be dense, as those of the memory engine are.
+//! What it cannot see: how long an older holder of a session is still sent what had been stored before (G10), rights (G12),
+//! and of a server that leaves (G15) more than how long it takes, for its clients' arrivals are not paced yet. Offsets are
+//! taken to be dense, as those of the memory engine are.
 
 mod answers;
+mod drains;
 mod fence;
 pub mod history;
 mod report;
@@ -23,24 +25,36 @@ mod tests;
 use std::{collections::HashMap, sync::Arc};
 
 use answers::Answers;
+use drains::Drains;
 use fence::Fence;
 use history::{Op, Record};
 pub use report::{Floor, Guarantee, Report, Violation};
 use seat::Seat;
 use stored::Stored;
 
-/// What the checker has to know of the topics in a history, by the first segment of their names.
+/// What the checker has to know of a history: its topics, by the first segment of their names, and its clocks.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Keyed ones.
     pub keyed: Vec<String>,
     /// Openly lossy ones.
     pub signal: Vec<String>,
+    /// The longest that an event may wait for a session that could be served, microseconds, when nothing was made to go
+    /// wrong in the last five seconds: the second of G12. None where times of records and of events are of two clocks, or
+    /// where the network is slow by itself.
+    pub patience: Option<u64>,
+    /// The longest that it may take to catch up with the last event after the last fault, microseconds.
+    pub recovery: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { keyed: vec!["state".into(), "~presence".into()], signal: vec!["signal".into()] }
+        Self {
+            keyed: vec!["state".into(), "~presence".into()],
+            signal: vec!["signal".into()],
+            patience: None,
+            recovery: 30_000_000,
+        }
     }
 }
 
@@ -68,9 +82,10 @@ pub struct Online {
     options: Options,
     report: Report,
     seats: HashMap<(Arc<str>, Arc<str>), Seat>,
-    /// Whose Flow a request was.
-    flows: HashMap<(Arc<str>, u64), Arc<str>>,
+    /// Whose Flow a request was: of a program, on a connection.
+    flows: HashMap<(Arc<str>, u64, u64), Arc<str>>,
     answers: Answers,
+    drains: Drains,
     fence: Fence,
 }
 
@@ -84,17 +99,23 @@ impl Online {
     pub fn take(&mut self, record: &Record) {
         self.report.note(record);
         self.answers.take(record, &mut self.report);
+        self.drains.take(record, &mut self.report);
+        let request = |request| (record.program.clone(), record.connection, request);
         match &record.op {
-            Op::Flow { session, request, paused: Some(true), .. } if *request != 0 => {
-                self.flows.insert((record.program.clone(), *request), session.clone());
-                self.seated(record, &session.clone(), "");
+            Op::Flow { session, request: number, .. } => {
+                if *number != 0 {
+                    self.flows.insert(request(*number), session.clone());
+                }
+                self.seated(record, session, "");
             }
-            Op::Reply { request, .. } => {
-                if let Some(session) = self.flows.remove(&(record.program.clone(), *request)) {
+            Op::Reply { request: number, .. } => {
+                if let Some(session) = self.flows.remove(&request(*number)) {
                     self.seated(record, &session, "");
                 }
             }
-            Op::Disconnected { .. } => self.flows.retain(|(program, _), _| *program != record.program),
+            Op::Disconnected { .. } => {
+                self.flows.retain(|(program, line, _), _| (program, *line) != (&record.program, record.connection));
+            }
             Op::Memory { bytes, limit } => {
                 self.report.exercise(Guarantee::G14Bounded);
                 if bytes > limit {
@@ -110,14 +131,18 @@ impl Online {
                 if let Some(last) = events.last().filter(|_| !snapshot)
                     && let Some(seat) = self.seats.get(&(record.program.clone(), session.clone()))
                 {
-                    self.fence.delivered(record, session, seat.attach(), seat.epoch(), last.offset);
+                    let place = (seat.epoch(), last.offset);
+                    self.fence.delivered(record, session, seat.attach(), place, &mut self.report);
                 }
             }
             Op::Open { session, topic, .. } | Op::Gap { session, topic, .. } => self.seated(record, session, topic),
-            Op::Flow { session, .. }
-            | Op::Mark { session, .. }
-            | Op::Broken { session, .. }
-            | Op::Closed { session, .. } => self.seated(record, session, ""),
+            Op::Closed { session, reason } => {
+                if reason.is_none() {
+                    self.fence.closed(&record.client, session);
+                }
+                self.seated(record, session, "");
+            }
+            Op::Mark { session, .. } | Op::Broken { session, .. } => self.seated(record, session, ""),
             _ => {}
         }
     }
@@ -134,7 +159,8 @@ impl Online {
 
     /// What was found.
     pub fn finish(mut self) -> Report {
-        self.fence.close(&mut self.report);
+        self.answers.close(&mut self.report);
+        self.drains.close(&mut self.report);
         self.report
     }
 }
@@ -143,6 +169,7 @@ impl Online {
 pub fn check(records: &[Record], options: Options) -> Report {
     let mut online = Online::new(options.clone());
     let mut stored = Stored::default();
+    let mut stands = Vec::new();
     for record in records {
         online.take(record);
         let epoch = match &record.op {
@@ -150,13 +177,16 @@ pub fn check(records: &[Record], options: Options) -> Report {
             _ => 0,
         };
         stored.take(record, epoch, &mut online.report);
-    }
-    stored.close(&options, &mut online.report);
-    for record in records {
         if let Op::Stands { session, topic, place } = &record.op {
-            let picture = online.seat(record, session).and_then(|seat| seat.picture.clone());
-            stored.stands(record, (topic, *place), picture.as_ref(), &mut online.report);
+            let stand = online.seat(record, session).map(Seat::stand).unwrap_or_default();
+            stands.push((record, topic, *place, stand));
         }
     }
-    online.finish()
+    stored.close(&options, &mut online.report);
+    for (record, topic, place, stand) in stands {
+        stored.stands(record, (topic, place), &stand, &options, &mut online.report);
+    }
+    let mut report = online.finish();
+    report.blame(records);
+    report
 }

@@ -47,6 +47,8 @@ mod inbox;
 mod item;
 mod link;
 mod mirror;
+#[cfg(test)]
+pub(crate) mod network;
 mod open;
 mod outbox;
 mod outstanding;

@@ -220,6 +220,7 @@ impl Actor {
         let outbox = self.outbox.clone();
         // A half-closed client may take its time, as long as it takes something; the sweep closes it if it does not.
         tokio::select! {
+            biased;
             () = outbox.ended() => return,
             () = outbox.closing() => {}
         }

@@ -12,15 +12,18 @@ mod scope;
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use bytesize::ByteSize;
 use parking_lot::Mutex;
 
 use crate::{
     broker::{Broker, Line},
     error::{Failure, Reason},
     log::Limits,
+    planted::{self, Bug},
     telemetry::metrics::Metrics,
     types::{NewEvent, Producer, Published, Topic, TopicPattern},
 };
@@ -30,6 +33,11 @@ pub use feed::{Feed, Reader, ReaderGuard};
 pub use ready::ReadySet;
 pub use rule::{Class, Config, DEDUPE_DEPTH, History, Rule};
 pub use scope::{Hold, Scope};
+
+/// Who came and went is kept for as long as places are by default, and a little longer: with its last member gone, what
+/// says who is in a topic is soon forgotten.
+const PRESENCE_HISTORY: History =
+    History { max_events: 10_000, max_bytes: ByteSize::mib(16), max_age: Duration::from_secs(180) };
 
 /// See the module.
 #[derive(Debug)]
@@ -48,9 +56,9 @@ pub(crate) type Feeds = Arc<Mutex<HashMap<Topic, Weak<Feed>>>>;
 impl Hub {
     /// A hub over `broker`.
     pub fn new(config: Config, broker: Broker, metrics: Arc<Metrics>) -> Self {
-        let max_keys = config.max_members;
+        let (max_keys, history) = (config.max_members, PRESENCE_HISTORY);
         let presence = TopicPattern::parse("~presence.>").ok();
-        let presence = presence.map(|pattern| Rule { class: Class::State, max_keys, ..Rule::new(pattern) });
+        let presence = presence.map(|pattern| Rule { class: Class::State, max_keys, history, ..Rule::new(pattern) });
         Self { config, presence, broker, feeds: Feeds::default(), metrics }
     }
 
@@ -58,6 +66,7 @@ impl Hub {
     /// another one for everybody who joins it.
     pub fn join(&self, topic: &Topic) -> Result<Arc<Feed>, Failure> {
         let rule = self.rule(topic)?;
+        let topic = if planted::strikes(Bug::ConfusesTopics, 8) { &Topic::parse("prices.a")? } else { topic };
         if rule.class == Class::Echo {
             return Ok(Feed::new(topic.clone(), rule, Line::private(self.limits(rule)), None));
         }

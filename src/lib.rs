@@ -8,6 +8,7 @@
 
 // Words: allowed everywhere.
 pub mod error;
+mod planted;
 pub mod proto;
 pub mod types;
 
@@ -38,3 +39,7 @@ pub mod config;
 pub mod checker;
 pub mod cli;
 pub mod client;
+
+// Beside all of it: sees everything, and nothing sees it.
+#[cfg(test)]
+mod sim;

@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::{
     error::{Failure, Reason},
+    planted::{self, Bug},
     proto,
     types::{Cursor, Durability, NewEvent, Operation, Producer, Published, Timestamp},
 };
@@ -95,7 +96,7 @@ impl Log {
     /// An empty log with an epoch of its own.
     pub fn new(limits: Limits) -> Self {
         Self {
-            epoch: fastrand::u64(1..),
+            epoch: if planted::active(Bug::ReusesAnEpoch) { 1 } else { fastrand::u64(1..) },
             limits,
             records: VecDeque::new(),
             bytes: 0,
@@ -117,6 +118,9 @@ impl Log {
         self.admit(&event)?;
         let (offset, time) = (self.head.0 + 1, now.max(Timestamp(self.head.1.0 + 1)));
         let encoded = proto::encode_event(&event, offset, time);
+        if planted::strikes(Bug::AnswersUnstored, 60) {
+            return Ok(self.published(offset, time, false));
+        }
         let record = Record { offset, time, payload_len: event.payload.len(), encoded };
         if let Some(keys) = &mut self.keys {
             keys.apply(&event, &record);
@@ -131,7 +135,7 @@ impl Log {
 
     /// Whether a publish that is none of those before may be stored.
     fn admit(&self, event: &NewEvent) -> Result<(), Failure> {
-        let (head, len) = (self.head.0, proto::encoded_event_len(event));
+        let head = self.head.0;
         if let Some(expected) = event.if_last
             && expected != head
         {
@@ -139,19 +143,31 @@ impl Log {
             return Err(Failure::new(Reason::WrongLast, message).with("actual", head));
         }
         if let Some(lowest) = self.holds.lowest()
-            && (head.saturating_sub(lowest) >= self.limits.max_lag || self.would_trim_above(lowest, len))
+            && (head.saturating_sub(lowest) >= self.limits.max_lag || self.would_trim_above(lowest, event))
         {
             let failure = Failure::new(Reason::Backpressure, "a reader that the topic waits for is behind");
             return Err(failure.with("acked", lowest).retry_after(BACKPRESSURE_PAUSE));
         }
-        self.keys.as_ref().map_or(Ok(()), |keys| keys.check(event, len))
+        self.keys.as_ref().map_or(Ok(()), |keys| keys.check(event))
     }
 
-    /// True if one more record of about `len` bytes would cost the history one that lies after `offset`.
-    fn would_trim_above(&self, offset: u64, len: usize) -> bool {
-        let full =
-            self.records.len() as u64 >= self.limits.max_events || self.bytes + len as u64 > self.limits.max_bytes;
-        full && self.records.front().is_some_and(|oldest| oldest.offset > offset)
+    /// True if one more event would cost the history a record that lies after `offset`. One that is larger than the
+    /// whole history costs it all.
+    fn would_trim_above(&self, offset: u64, event: &NewEvent) -> bool {
+        let needed = (self.bytes + proto::encoded_event_len(event) as u64).saturating_sub(self.limits.max_bytes);
+        let surplus = (self.records.len() as u64 + 1).saturating_sub(self.limits.max_events);
+        if needed == 0 && surplus == 0 {
+            return false;
+        }
+        let (mut count, mut bytes) = (0, 0);
+        for record in self.records.iter().take_while(|record| record.offset <= offset) {
+            if bytes >= needed && count >= surplus {
+                return false;
+            }
+            count += 1;
+            bytes += record.encoded.len() as u64;
+        }
+        bytes < needed || count < surplus
     }
 
     fn published(&self, offset: u64, time: Timestamp, duplicate: bool) -> Published {

@@ -5,6 +5,7 @@
 //! that one machine, so that its promises (the chain, no silent loss, nothing after a pause, nothing over the credit)
 //! are kept in one file. Beside it stand the numbering of publishes, and the directory of who holds which name.
 
+mod allowance;
 mod directory;
 mod estate;
 mod machine;

@@ -41,6 +41,8 @@ use drive::{Host, http2};
 use listener::Shortage;
 use meter::{End, Metered};
 
+#[cfg(test)]
+pub(crate) use coalesce::Socket;
 pub use config::{Config, TlsConfig};
 pub use listener::{BindError, Listener};
 pub use tls::TlsError;

@@ -8,6 +8,8 @@ mod secret;
 mod topic;
 mod transport;
 
+#[cfg(test)]
+pub(crate) use clock::simulated::begin as simulated_clock;
 pub use clock::{Clock, Timestamp};
 pub use event::{Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published, Seq};
 pub use id::{ClientId, ConnectionId, SessionId};

@@ -7,12 +7,22 @@ use super::{
     report::{Guarantee as G, Report},
 };
 
-/// A request: program, connection, number.
-type Request = (Arc<str>, u64, u64);
+/// How long the end of a history may leave a request unanswered, microseconds: as long as anybody may take to catch up.
+const LATE: u64 = 30_000_000;
+
+/// A connection of a program.
+type Line = (Arc<str>, u64);
+
+/// What is not answered on it, and when it was last heard of.
+#[derive(Debug, Default)]
+struct Waiting {
+    asked: HashMap<u64, Record>,
+    last: u64,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Answers(HashMap<Request, Record>);
+pub(super) struct Answers(HashMap<Line, Waiting>);
 
 impl Answers {
     pub(super) fn take(&mut self, record: &Record, report: &mut Report) {
@@ -20,7 +30,17 @@ impl Answers {
         if record.connection == 0 {
             return;
         }
-        let key = |request| (record.program.clone(), record.connection, request);
+        let line = (record.program.clone(), record.connection);
+        if let Op::Disconnected { why } = &record.op {
+            let asked = self.0.remove(&line).and_then(|waiting| waiting.first());
+            // A client that has half-closed was promised everything that is due.
+            if let Some(asked) = asked.filter(|_| why == "left") {
+                report.violate(G::G13Live, "a request was never answered", &[&asked, record]);
+            }
+            return;
+        }
+        let waiting = self.0.entry(line).or_default();
+        waiting.last = waiting.last.max(record.at);
         match &record.op {
             Op::Open { request, .. }
             | Op::Publish { request, .. }
@@ -28,26 +48,31 @@ impl Answers {
             | Op::Close { request, .. }
                 if *request != 0 =>
             {
-                self.0.insert(key(*request), record.clone());
+                waiting.asked.insert(*request, record.clone());
             }
             Op::Reply { request, .. } => {
                 report.exercise(G::G13Live);
-                if self.0.remove(&key(*request)).is_none() {
+                if waiting.asked.remove(request).is_none() {
                     report.violate(G::G13Live, "a request was answered twice, or never made", &[record]);
                 }
             }
-            Op::Disconnected { why } => self.disconnected(record, why, report),
             _ => {}
         }
     }
 
-    /// A client that has half-closed was promised everything that is due.
-    fn disconnected(&mut self, record: &Record, why: &str, report: &mut Report) {
-        let mine = |key: &Request| key.0 == record.program && key.1 == record.connection;
-        let unanswered = self.0.iter().find(|(key, _)| mine(key)).map(|(_, asked)| asked.clone());
-        if let Some(asked) = unanswered.filter(|_| why == "left") {
-            report.violate(G::G13Live, "a request was never answered", &[&asked, record]);
+    /// The end of the history: where things went on, answers had to come.
+    pub(super) fn close(&self, report: &mut Report) {
+        let late = |waiting: &Waiting| waiting.first().filter(|asked| asked.at.saturating_add(LATE) < waiting.last);
+        let mut late: Vec<_> = self.0.values().filter_map(late).collect();
+        late.sort_by_key(|asked| asked.at);
+        for asked in late {
+            report.violate(G::G13Live, "a request was not answered while its connection went on", &[&asked]);
         }
-        self.0.retain(|key, _| !mine(key));
+    }
+}
+
+impl Waiting {
+    fn first(&self) -> Option<Record> {
+        self.asked.values().min_by_key(|asked| asked.at).cloned()
     }
 }

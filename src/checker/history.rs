@@ -82,6 +82,10 @@ pub enum Op {
     Closed { session: Arc<str>, reason: Option<String> },
     /// Something was made to go wrong, or was to be.
     Fault { what: String, took_hold: bool },
+    /// A server was told to leave, and tells its clients to be gone so many microseconds later.
+    Leaving { node: String, deadline: u64 },
+    /// Its process has ended.
+    Left { node: String },
     /// What a server occupied, and what it may.
     Memory { bytes: u64, limit: u64 },
     /// In the end: where the topic's log ends.
@@ -123,8 +127,16 @@ pub struct Event {
 }
 
 /// Writes a history, a line a record. Cheap to clone; all clones write to one place.
+///
+/// It holds nothing back, so it needs no bound: a program that is killed has written down what it has seen, and one that
+/// cannot write has to wait.
 #[derive(Clone)]
-pub struct Recorder(Arc<Mutex<Box<dyn Write + Send>>>);
+pub struct Recorder(Arc<Mutex<Output>>);
+
+struct Output {
+    out: Box<dyn Write + Send>,
+    begun: bool,
+}
 
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -135,27 +147,28 @@ impl std::fmt::Debug for Recorder {
 impl Recorder {
     /// Writes to `out`, each record at once: the program may be killed at any time.
     pub fn new(out: impl Write + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Box::new(out))))
+        Self(Arc::new(Mutex::new(Output { out: Box::new(out), begun: false })))
     }
 
     /// Appends a record, as one write.
     pub fn append(&self, record: &Record) -> io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
+        let mut output = self.0.lock();
+        // Whoever wrote there before may have been killed in the middle of a line.
+        let mut line = if std::mem::replace(&mut output.begun, true) { Vec::new() } else { vec![b'\n'] };
+        serde_json::to_writer(&mut line, record)?;
         line.push(b'\n');
-        self.0.lock().write_all(&line)
+        output.out.write_all(&line)
     }
 }
 
-/// Reads a history. A line that a program was killed over, the last one, is left out; any other bad line is an error that
-/// names it.
+/// Reads a history. Empty lines, and those that a program was killed over, which break off, are left out; any other bad
+/// line is an error that names it.
 pub fn read(input: impl BufRead) -> io::Result<Vec<Record>> {
     let mut records = Vec::new();
-    let mut lines = input.split(b'\n').enumerate().peekable();
-    while let Some((index, line)) = lines.next() {
-        let line = line?;
-        match serde_json::from_slice(&line) {
+    for (index, line) in input.split(b'\n').enumerate() {
+        match serde_json::from_slice(&line?) {
             Ok(record) => records.push(record),
-            Err(_) if lines.peek().is_none() => {}
+            Err(error) if error.is_eof() => {}
             Err(error) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("line {}: {error}", index + 1)));
             }

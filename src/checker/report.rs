@@ -8,6 +8,8 @@ use super::history::{Op, Record};
 
 /// Faults this long before a violation are told with it, microseconds.
 const AROUND: u64 = 5_000_000;
+/// How many violations of one promise are told; of more only their number is kept.
+const TOLD: u64 = 20;
 
 /// A promise, as the README numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -27,11 +29,12 @@ pub enum Guarantee {
     G12Isolation,
     G13Live,
     G14Bounded,
+    G15Drain,
 }
 
 impl Guarantee {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::G1Ordered,
         Self::G2Unique,
         Self::G3Reliable,
@@ -46,7 +49,15 @@ impl Guarantee {
         Self::G12Isolation,
         Self::G13Live,
         Self::G14Bounded,
+        Self::G15Drain,
     ];
+}
+
+impl Guarantee {
+    /// False for what only some histories can show: an idle session that is told so, samples of memory, a server that leaves.
+    fn is_always_shown(self) -> bool {
+        !matches!(self, Self::G5Marks | Self::G14Bounded | Self::G15Drain)
+    }
 }
 
 impl fmt::Display for Guarantee {
@@ -85,8 +96,10 @@ impl fmt::Display for Violation {
 /// What a check found, and how much there was to find it in.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// In the order in which they came to light.
+    /// In the order in which they came to light, the first few of each promise.
     pub violations: Vec<Violation>,
+    /// How often each promise was broken in all.
+    pub broken: BTreeMap<Guarantee, u64>,
     /// How often each promise was put to the test.
     pub exercised: BTreeMap<Guarantee, u64>,
     /// Frames that were recorded.
@@ -108,8 +121,8 @@ pub struct Floor {
     pub faults: u64,
     /// Sessions that went on at their cursor.
     pub resumes: u64,
-    /// Times that each promise was put to the test, but for those that a history cannot show: `G14Bounded` without
-    /// samples of memory, `G5Marks`, which needs idle sessions.
+    /// Times that each promise was put to the test, but for those that not every history can show: `G5Marks`, which needs
+    /// idle sessions, `G14Bounded` without samples of memory, `G15Drain` without a server that leaves.
     pub exercised: u64,
 }
 
@@ -131,25 +144,51 @@ impl Report {
                 self.operations += 1;
                 self.resumes += u64::from(&**recovery != "RECOVERY_FRESH");
             }
-            Op::Fault { .. } | Op::Memory { .. } | Op::Head { .. } | Op::Stored { .. } | Op::Stands { .. } => {}
+            Op::Fault { .. }
+            | Op::Memory { .. }
+            | Op::Leaving { .. }
+            | Op::Left { .. }
+            | Op::Head { .. }
+            | Op::Stored { .. }
+            | Op::Stands { .. } => {}
             _ => self.operations += 1,
         }
     }
 
+    /// Something was made to go wrong shortly before.
+    pub(super) fn is_troubled(&self, at: u64) -> bool {
+        self.recent_faults.iter().any(|fault| is_around(fault, at))
+    }
+
     /// A promise was broken.
     pub(super) fn violate(&mut self, guarantee: Guarantee, sentence: impl Into<String>, example: &[&Record]) {
-        let at = example.last().map_or(0, |record| record.at);
-        let near = |fault: &&Record| fault.at <= at && fault.at + AROUND >= at;
+        let broken = self.broken.entry(guarantee).or_default();
+        *broken += 1;
+        if *broken > TOLD {
+            return;
+        }
+        let near = |fault: &&Record| example.iter().any(|record| is_around(fault, record.at));
         let faults = self.recent_faults.iter().filter(near).cloned().collect();
         let example = example.iter().map(|record| (*record).clone()).collect();
         self.violations.push(Violation { guarantee, sentence: sentence.into(), example, faults });
     }
 
+    /// Tells the faults of violations that came to light only in the end.
+    pub(super) fn blame(&mut self, records: &[Record]) {
+        let faults = records.iter().filter(|record| matches!(record.op, Op::Fault { took_hold: true, .. }));
+        for violation in &mut self.violations {
+            let near = |fault: &&Record| violation.example.iter().any(|record| is_around(fault, record.at));
+            violation.faults = faults.clone().filter(near).cloned().collect();
+        }
+    }
+
     /// Adds another history's report to this one.
     pub fn add(&mut self, other: Self) {
         self.violations.extend(other.violations);
-        for (guarantee, count) in other.exercised {
-            *self.exercised.entry(guarantee).or_default() += count;
+        for (sum, counts) in [(&mut self.exercised, other.exercised), (&mut self.broken, other.broken)] {
+            for (guarantee, count) in counts {
+                *sum.entry(guarantee).or_default() += count;
+            }
         }
         self.operations += other.operations;
         self.faults += other.faults;
@@ -167,14 +206,16 @@ impl Report {
         demand("operations", self.operations, floor.operations);
         demand("faults that took hold", self.faults, floor.faults);
         demand("resumed sessions", self.resumes, floor.resumes);
-        for guarantee in Guarantee::ALL {
-            if !matches!(guarantee, Guarantee::G5Marks | Guarantee::G14Bounded) {
-                let exercised = self.exercised.get(&guarantee).copied().unwrap_or(0);
-                demand(&format!("times {guarantee} was put to the test"), exercised, floor.exercised);
-            }
+        for guarantee in Guarantee::ALL.into_iter().filter(|guarantee| guarantee.is_always_shown()) {
+            let exercised = self.exercised.get(&guarantee).copied().unwrap_or(0);
+            demand(&format!("times {guarantee} was put to the test"), exercised, floor.exercised);
         }
         missing
     }
+}
+
+fn is_around(fault: &Record, at: u64) -> bool {
+    fault.at <= at && fault.at.saturating_add(AROUND) >= at
 }
 
 impl fmt::Display for Report {
@@ -182,8 +223,8 @@ impl fmt::Display for Report {
         let Self { operations, faults, resumes, .. } = self;
         writeln!(f, "{operations} operations, {faults} faults that took hold, {resumes} resumed sessions")?;
         for guarantee in Guarantee::ALL {
-            let exercised = self.exercised.get(&guarantee).copied().unwrap_or(0);
-            let broken = self.violations.iter().filter(|violation| violation.guarantee == guarantee).count();
+            let count = |counts: &BTreeMap<_, u64>| counts.get(&guarantee).copied().unwrap_or(0);
+            let (exercised, broken) = (count(&self.exercised), count(&self.broken));
             writeln!(f, "{:<18} {exercised:>9} times put to the test, {broken} broken", guarantee.to_string())?;
         }
         self.violations.iter().try_for_each(|violation| writeln!(f, "\n{violation}"))

@@ -1,21 +1,31 @@
 //! One program's view of one session, record by record: the chain, credit, pauses, marks, resumes. Bounded memory.
 
-use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
-    sync::Arc,
-};
+mod grant;
+mod seen;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Options,
     history::{Asked, Event, Op, Place, Record},
     report::{Guarantee as G, Report},
 };
-
-/// How many of the latest events are remembered, to tell a repeat from a step back.
-const RECENT: usize = 4096;
+use grant::Grant;
+use seen::Seen;
 
 /// What a keyed topic looks like: key → offset and id.
 pub(super) type Picture = BTreeMap<Arc<str>, (u64, Arc<str>)>;
+
+/// How a session was in the end.
+#[derive(Debug, Default)]
+pub(super) struct Stand {
+    /// What a keyed topic looked like to it.
+    pub(super) picture: Option<Picture>,
+    /// When it last moved.
+    pub(super) moved: u64,
+    /// When its client last asked for it, or granted or held back something.
+    pub(super) granted: u64,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -23,52 +33,35 @@ pub(super) struct Seat {
     cursor: Option<Place>,
     /// The record it was opened with; none while it is not open.
     opened: Option<Record>,
-    attach: u64,
+    /// The fencing number it was opened under last, and the epoch that its topic was in.
+    attach: (u64, u64),
     asked: Option<Asked>,
-    must_gap: bool,
-    recent: VecDeque<Place>,
-    seen: HashSet<Place>,
-    credit: Option<Credit>,
-    /// The last wish to pause or go on: what, and under which request.
-    wish: Option<(bool, u64)>,
-    paused: Option<Record>,
+    /// A gap was said to follow, by this record.
+    owed_gap: Option<Record>,
+    seen: Seen,
+    grant: Grant,
     keyed: bool,
     signal: bool,
-    /// A snapshot is going on.
-    fresh: Option<Picture>,
+    /// A snapshot is going on: what it has shown, and its last offset.
+    fresh: Option<(Picture, u64)>,
     /// What the topic looks like, once a snapshot has ended.
-    pub(super) picture: Option<Picture>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Credit {
-    events: u64,
-    bytes: u64,
-    /// A total of bytes was granted that means as many as the events allow.
-    any_bytes: bool,
-    sent: (u64, u64),
-}
-
-impl Credit {
-    fn grant(&mut self, (events, bytes): (u64, u64)) {
-        self.events = self.events.max(events);
-        self.bytes = self.bytes.max(bytes);
-        self.any_bytes |= bytes == 0 && events > 0;
-    }
-
-    fn is_used(&self) -> bool {
-        self.sent.0 >= self.events || (!self.any_bytes && self.sent.1 >= self.bytes)
-    }
+    picture: Option<Picture>,
+    /// When it last moved.
+    moved: u64,
+    /// When its client last asked for it, or granted or held back something.
+    granted: u64,
+    patience: Option<u64>,
 }
 
 impl Seat {
     pub(super) fn new(topic: &str, options: &Options) -> Self {
-        Self { keyed: options.is_keyed(topic), signal: options.is_signal(topic), ..Self::default() }
+        let (keyed, signal) = (options.is_keyed(topic), options.is_signal(topic));
+        Self { keyed, signal, patience: options.patience, ..Self::default() }
     }
 
     /// The fencing number it is open under.
     pub(super) fn attach(&self) -> u64 {
-        self.attach
+        self.attach.0
     }
 
     /// The epoch it stands in.
@@ -76,60 +69,81 @@ impl Seat {
         self.cursor.map_or(0, |(epoch, _)| epoch)
     }
 
+    /// How it is now.
+    pub(super) fn stand(&self) -> Stand {
+        Stand { picture: self.picture.clone(), moved: self.moved, granted: self.granted }
+    }
+
     pub(super) fn take(&mut self, record: &Record, report: &mut Report) {
         match &record.op {
             Op::Open { start, credit, .. } => {
                 self.asked = Some(start.clone());
-                self.credit = credit.map(|credit| {
-                    let mut granted = Credit::default();
-                    granted.grant(credit);
-                    granted
-                });
-                (self.wish, self.paused, self.opened) = (None, None, None);
+                self.grant = Grant::open(*credit);
+                (self.opened, self.granted) = (None, record.at);
             }
-            Op::Opened { attach, start, recovery, .. } => self.opened(record, *attach, *start, recovery, report),
-            Op::Flow { credit, paused, request, .. } => self.flow(*credit, *paused, *request),
-            Op::Reply { request, failure: None } if self.wish == Some((true, *request)) => {
-                self.paused = Some(record.clone());
+            Op::Opened { attach, start, head, recovery, .. } => {
+                self.fenced(record, (*attach, head.0), report);
+                self.opened(record, *start, recovery, report);
             }
+            Op::Flow { credit, paused, request, .. } => {
+                self.grant.flow(*credit, *paused, *request);
+                self.granted = record.at;
+            }
+            Op::Reply { request, failure: None } => self.grant.replied(record, *request),
             Op::Deliver { prev, skipped, snapshot, events, .. } => {
-                self.allowed(record, events, report);
+                self.expected(record, report);
+                self.grant.spend(record, events, report);
                 if *snapshot {
                     self.snapshot(record, *prev, events, report);
                 } else {
+                    self.waited(record, events, report);
                     self.deliver(record, *prev, *skipped, events, report);
                 }
+                self.moved = record.at;
             }
             Op::Gap { from, to, reason, .. } => self.gap(record, *from, *to, reason, report),
-            Op::Mark { offset, .. } => {
-                report.exercise(G::G5Marks);
-                if self.opened.is_some() && self.cursor.is_some_and(|(_, at)| *offset > at) {
-                    report.violate(G::G5Marks, "a mark lies after what was delivered or announced", &[record]);
+            Op::Mark { offset, .. } => self.mark(record, *offset, report),
+            Op::Broken { text, .. } => report.violate(G::G3Reliable, text.clone(), &[record]),
+            Op::Closed { reason, .. } => {
+                (self.opened, self.fresh, self.owed_gap) = (None, None, None);
+                // Closed as asked, its name may be forgotten, and its numbers with it.
+                if reason.is_none() {
+                    self.attach = (0, 0);
                 }
             }
-            Op::Broken { text, .. } => report.violate(G::G3Reliable, text.clone(), &[record]),
-            Op::Closed { .. } => (self.opened, self.fresh) = (None, None),
             _ => {}
         }
     }
 
-    fn opened(&mut self, record: &Record, attach: u64, start: Place, recovery: &str, report: &mut Report) {
-        if attach > 0 {
-            report.exercise(G::G10OneHolder);
-            if attach <= self.attach {
-                report.violate(G::G10OneHolder, "the fencing number did not grow", &[record]);
-            }
+    // --- opens
+
+    /// The number grows, unless the server has lost its memory, and with it every log.
+    fn fenced(&mut self, record: &Record, attach: (u64, u64), report: &mut Report) {
+        if attach.0 > 0 && attach.1 == self.attach.1 && attach.0 <= self.attach.0 {
+            report.violate(G::G10OneHolder, "the fencing number did not grow", &[record]);
         }
+        self.attach = attach;
+    }
+
+    fn opened(&mut self, record: &Record, start: Place, recovery: &str, report: &mut Report) {
         let resumes = recovery != "RECOVERY_FRESH";
         self.resumed(record, start, resumes, report);
-        if !resumes {
-            self.recent.clear();
+        let goes_on = match &self.asked {
+            Some(Asked::Cursor(place)) => self.cursor == Some(*place),
+            Some(Asked::Fresh | Asked::Snapshot) => false,
+            // A library keeps that to itself: it resumes where it is.
+            None => resumes,
+        };
+        // Who asks for what it has had may get it again.
+        if !(goes_on && resumes) {
             self.seen.clear();
+        }
+        if !resumes {
             self.picture = None;
         }
-        self.must_gap = recovery == "RECOVERY_PARTIAL";
-        self.fresh = (self.asked == Some(Asked::Snapshot)).then(Picture::new);
-        (self.attach, self.cursor, self.opened) = (attach, Some(start), Some(record.clone()));
+        self.owed_gap = (recovery == "RECOVERY_PARTIAL").then(|| record.clone());
+        self.fresh = (self.asked == Some(Asked::Snapshot)).then(Default::default);
+        (self.cursor, self.opened, self.moved) = (Some(start), Some(record.clone()), record.at);
     }
 
     /// Whether it went on where it was to go on.
@@ -137,61 +151,55 @@ impl Seat {
         if resumes {
             report.exercise(G::G4Resumable);
         }
-        let asked = match &self.asked {
-            Some(Asked::Cursor(place)) => Some(*place),
-            Some(_) => None,
-            // A library keeps that to itself: it resumes where it is.
-            None => self.cursor.filter(|_| resumes),
-        };
-        let skipped = |known: Place| resumes && known.0 == start.0 && known.1 < start.1;
-        match asked {
-            Some(asked) if resumes && asked != start => {
+        // Whoever asks for more than it has been sent, or for another epoch, has lost something on the way.
+        let foreign = matches!(self.asked, Some(Asked::Cursor(_)));
+        let skipped = |known: Place| resumes && if known.0 == start.0 { known.1 < start.1 } else { foreign };
+        match (&self.asked, self.cursor) {
+            (Some(Asked::Cursor(asked)), _) if resumes && *asked != start => {
                 let sentence = format!("asked to go on after {asked:?}, the session went on after {start:?}");
                 report.violate(G::G4Resumable, sentence, &[record]);
             }
-            Some(asked) if !resumes && !self.signal => {
+            (Some(Asked::Cursor(asked)), _) if !resumes && !self.signal => {
                 let sentence = format!("asked to go on after {asked:?}, the session began anew, without a word");
                 report.violate(G::G4Resumable, sentence, &[record]);
             }
-            _ if self.cursor.is_some_and(skipped) => {
-                let sentence = format!("the session had come to {:?} and went on after {start:?}", self.cursor);
+            (None, Some(known)) if resumes && known != start => {
+                let sentence = format!("the session had come to {known:?} and went on after {start:?}");
+                report.violate(G::G4Resumable, sentence, &[record]);
+            }
+            (_, Some(known)) if skipped(known) => {
+                let sentence = format!("the session had come to {known:?} and went on after {start:?}");
                 report.violate(G::G3Reliable, sentence, &[record]);
             }
             _ => {}
         }
     }
 
-    fn flow(&mut self, credit: Option<(u64, u64)>, paused: Option<bool>, request: u64) {
-        if let Some(more) = credit {
-            self.credit.get_or_insert_default().grant(more);
-        }
-        if let Some(paused) = paused {
-            self.wish = Some((paused, request));
-            if !paused {
-                self.paused = None;
-            }
-        }
-    }
+    // --- what comes
 
-    /// Nothing in a pause, nothing without credit, nothing of a session that is not open.
-    fn allowed(&mut self, record: &Record, events: &[Event], report: &mut Report) {
+    /// A session that is open, and not owed a gap.
+    fn expected(&mut self, record: &Record, report: &mut Report) {
         if self.opened.is_none() {
             report.violate(G::G10OneHolder, "a session that is not open was delivered to", &[record]);
         }
-        if let Some(reply) = &self.paused {
-            report.violate(G::G11PauseAndCredit, "a delivery came after the reply to a pause", &[reply, record]);
+        if let Some(opened) = self.owed_gap.take() {
+            let sentence = "a partial resume delivered without announcing its gap";
+            report.violate(G::G4Resumable, sentence, &[&opened, record]);
         }
-        if self.paused.is_some() || self.credit.is_some() || self.wish.is_some() {
-            report.exercise(G::G11PauseAndCredit);
+    }
+
+    /// A session that could be served was served soon.
+    fn waited(&self, record: &Record, events: &[Event], report: &mut Report) {
+        let (Some(patience), Some(first)) = (self.patience, events.first()) else { return };
+        // A keyed topic may be asked to be slow.
+        if self.keyed || report.is_troubled(record.at) {
+            return;
         }
-        let Some(credit) = &mut self.credit else { return };
-        for event in events {
-            if credit.is_used() {
-                let sentence = format!("event {} came without credit: {credit:?}", event.offset);
-                report.violate(G::G11PauseAndCredit, sentence, &[record]);
-                break;
-            }
-            credit.sent = (credit.sent.0 + 1, credit.sent.1 + event.length as u64);
+        report.exercise(G::G12Isolation);
+        let since = first.time.max(self.granted).max(self.moved);
+        if record.at > since.saturating_add(patience) {
+            let sentence = format!("an event was sent {} µs after it could have been", record.at - since);
+            report.violate(G::G12Isolation, sentence, &[record]);
         }
     }
 
@@ -199,10 +207,13 @@ impl Seat {
         if self.cursor.is_none_or(|(_, at)| at != prev) || events.iter().any(|event| event.offset > prev) {
             report.violate(G::G3Reliable, "a snapshot is not of the place where the session is", &[record]);
         }
-        let fresh = self.fresh.get_or_insert_default();
+        let (fresh, last) = self.fresh.get_or_insert_default();
+        if events.iter().any(|event| std::mem::replace(last, event.offset) >= event.offset) {
+            report.violate(G::G1Ordered, "a snapshot is not in the order of its events", &[record]);
+        }
         learn(fresh, events);
         if events.is_empty() {
-            self.picture = self.fresh.take();
+            self.picture = self.fresh.take().map(|(picture, _)| picture);
         }
     }
 
@@ -213,22 +224,19 @@ impl Seat {
         for guarantee in [G::G1Ordered, G::G2Unique, G::G3Reliable] {
             report.exercise(guarantee);
         }
-        if std::mem::take(&mut self.must_gap) {
-            report.violate(G::G4Resumable, "a partial resume delivered without announcing its gap", &[record]);
-        }
+        // After a violation it is where the server takes it to be, so that one mistake is told once.
+        self.cursor = Some((epoch, last.offset));
         let mut before = prev;
         for event in events {
             let place = (epoch, event.offset);
-            if self.seen.contains(&place) {
-                report.violate(G::G2Unique, format!("{place:?} was delivered before"), &[record]);
-                return self.recover(last.offset);
+            if self.seen.contains(place) {
+                return report.violate(G::G2Unique, format!("{place:?} was delivered before"), &[record]);
             }
             if event.offset <= before {
-                report.violate(G::G1Ordered, format!("{place:?} came after {before}"), &[record]);
-                return self.recover(last.offset);
+                return report.violate(G::G1Ordered, format!("{place:?} came after {before}"), &[record]);
             }
             before = event.offset;
-            self.remember(place);
+            self.seen.remember(place);
         }
         if self.fresh.is_some() && self.keyed {
             report.violate(G::G3Reliable, "a change came before the snapshot had ended", &[record]);
@@ -243,38 +251,46 @@ impl Seat {
         if let Some(picture) = &mut self.picture {
             learn(picture, events);
         }
-        self.cursor = Some((epoch, last.offset));
     }
 
     fn gap(&mut self, record: &Record, from: Place, to: Place, reason: &str, report: &mut Report) {
-        self.must_gap = false;
+        let diverged = reason == "GAP_REASON_DIVERGED";
+        self.owed_gap = None;
         if self.cursor != Some(from) {
             let sentence = format!("the session was at {:?}, the gap begins at {from:?}", self.cursor);
             report.violate(G::G3Reliable, sentence, &[record]);
         }
-        if to.0 == from.0 && to.1 <= from.1 && reason != "GAP_REASON_DIVERGED" {
+        if to.0 == from.0 && to.1 <= from.1 && !diverged {
             report.violate(G::G1Ordered, "a gap leads back", &[record]);
         }
-        if self.paused.is_some() {
+        if (to.0 != from.0) != (reason == "GAP_REASON_EPOCH") {
+            report.violate(G::G1Ordered, "an epoch changes with a gap that says so, and with no other", &[record]);
+        }
+        if self.grant.is_paused() {
             report.violate(G::G11PauseAndCredit, "a gap came after the reply to a pause", &[record]);
         }
-        self.cursor = Some(to);
-        self.fresh = self.keyed.then(Picture::new);
-    }
-
-    /// After a violation: where the server takes the session to be, so that one mistake is told once.
-    fn recover(&mut self, offset: u64) {
-        self.cursor = self.cursor.map(|(epoch, _)| (epoch, offset));
-    }
-
-    fn remember(&mut self, place: Place) {
-        if self.recent.len() == RECENT
-            && let Some(oldest) = self.recent.pop_front()
-        {
-            self.seen.remove(&oldest);
+        if diverged {
+            // What it has seen was something else.
+            self.seen.clear();
         }
-        self.recent.push_back(place);
-        self.seen.insert(place);
+        (self.cursor, self.moved) = (Some(to), record.at);
+        self.fresh = self.keyed.then(Default::default);
+    }
+
+    fn mark(&self, record: &Record, offset: u64, report: &mut Report) {
+        report.exercise(G::G5Marks);
+        if self.opened.is_none() {
+            return;
+        }
+        if self.cursor.is_some_and(|(_, at)| offset > at) {
+            report.violate(G::G5Marks, "a mark lies after what was delivered or announced", &[record]);
+        }
+        if let Some(opened) = &self.owed_gap {
+            report.violate(G::G5Marks, "a mark came before the gap that was said to follow", &[opened, record]);
+        }
+        if self.keyed && self.fresh.is_some() {
+            report.violate(G::G5Marks, "a mark came before the snapshot had ended", &[record]);
+        }
     }
 }
 

@@ -30,8 +30,9 @@ the server's session.key_grace (15 s) is over.
 
 JSON:
   {\"client_id\", \"session_id\", \"since_us\", \"info\"} for each member; info that is
-  no text is \"info_base64\", and none is left out. With --follow each line is
-  {\"joined\": {..}} or {\"left\": {..}}; those already there join at the start.";
+  no text is \"info_base64\", and empty info does not stand there. With --follow
+  each line is {\"joined\": {..}} or {\"left\": {..}}; those who are there already
+  join at the start.";
 
 /// Print who is in a topic, by client and session.
 #[derive(Debug, ClapArgs)]

@@ -33,6 +33,9 @@ pub struct Builder {
     pub(super) backoff: Backoff,
     pub(super) wait_for_server: bool,
     pub(super) give_up_after: Option<Duration>,
+    /// Another network than the system's.
+    #[cfg(test)]
+    network: Option<super::network::Network>,
 }
 
 impl Builder {
@@ -48,7 +51,16 @@ impl Builder {
             backoff: Backoff::default(),
             wait_for_server: false,
             give_up_after: None,
+            #[cfg(test)]
+            network: None,
         }
+    }
+
+    /// Dials through a network of a test's own, whatever the URL's host.
+    #[cfg(test)]
+    pub(crate) fn network(mut self, dial: impl Fn() -> super::network::Dialled + Send + Sync + 'static) -> Self {
+        self.network = Some(super::network::Network::new(dial));
+        self
     }
 
     /// Who the client is, where authentication does not say. The server makes a name up if it is not set, another one
@@ -139,7 +151,13 @@ impl Builder {
 
     /// A channel to the server, with the same settings, for the unary services (`TopicService`, health…).
     pub async fn channel(&self) -> Result<Channel, Error> {
-        self.endpoint().await?.connect().await.map_err(|error| wire::transport_error(&error))
+        let endpoint = self.endpoint().await?;
+        #[cfg(test)]
+        if let Some(network) = &self.network {
+            let connected = endpoint.connect_with_connector(network.clone()).await;
+            return connected.map_err(|error| wire::transport_error(&error));
+        }
+        endpoint.connect().await.map_err(|error| wire::transport_error(&error))
     }
 
     /// Fresh for every connection: a channel that is dialled anew also resolves the name anew, and so may reach

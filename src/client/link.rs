@@ -1,6 +1,6 @@
 //! One connection to a server: its call, its frames, its clocks. It knows no session beyond the aliases it gave out.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{
@@ -59,8 +59,8 @@ pub(super) struct Link {
     /// When to begin to move elsewhere, if so.
     pub(super) leave_at: Option<Instant>,
     /// Whose frames carry which alias.
-    pub(super) aliases: HashMap<u32, SessionKey>,
-    pub(super) awaited: HashMap<u64, Awaited>,
+    pub(super) aliases: BTreeMap<u32, SessionKey>,
+    pub(super) awaited: BTreeMap<u64, Awaited>,
     phase: Phase,
     outbox: Outbox,
     half_closed: bool,
@@ -111,8 +111,8 @@ impl Link {
             welcome: None,
             since: now,
             leave_at: None,
-            aliases: HashMap::new(),
-            awaited: HashMap::new(),
+            aliases: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             phase: Phase::Dialling(Box::pin(dial(Arc::clone(settings), frames))),
             outbox,
             half_closed: false,
@@ -262,7 +262,7 @@ impl Link {
 
 /// A fresh channel, so that the name is resolved anew, and one call on it.
 async fn dial(settings: Arc<Builder>, frames: Frames) -> Result<Call, Error> {
-    let channel = settings.endpoint().await?.connect().await.map_err(|error| wire::transport_error(&error))?;
+    let channel = settings.channel().await?;
     let mut request = Request::new(frames);
     let metadata = request.metadata_mut();
     if !settings.client_id.is_empty() {

@@ -11,7 +11,13 @@ mod frame;
 mod handle;
 mod links;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -61,6 +67,7 @@ pub(super) fn spawn(
         sweep_at: None,
         closing: None,
         end: None,
+        turn: 0,
     };
     drop(tokio::spawn(worker.run()));
 }
@@ -92,6 +99,8 @@ struct Worker {
     closing: Option<Instant>,
     /// Why it ended, if not as asked.
     end: Option<Error>,
+    /// Who is asked first, next time.
+    turn: u32,
 }
 
 /// Which of the links.
@@ -138,7 +147,8 @@ impl Worker {
         }
     }
 
-    /// Not biased: neither a flood of frames nor one of commands may shut the other out.
+    /// Neither a flood of frames nor one of commands may shut the other out, so each is asked first in turn. Not at
+    /// random: what a client does follows from what it sees.
     async fn wait(&mut self) -> Wake {
         let deadline = self.deadline();
         let clock = async {
@@ -147,14 +157,30 @@ impl Worker {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            heard = next(&mut self.active) => Wake::Heard(Role::Active, heard),
-            heard = next(&mut self.successor) => Wake::Heard(Role::Successor, heard),
-            heard = next(&mut self.retiring) => Wake::Heard(Role::Retiring, heard),
-            command = self.commands.recv(), if self.closing.is_none() => Wake::Command(command),
-            () = self.attention.wanted() => Wake::Wish,
-            () = clock => Wake::Clock,
-        }
+        let leaving = self.closing.is_some();
+        let command = async {
+            match leaving {
+                false => self.commands.recv().await,
+                true => std::future::pending().await,
+            }
+        };
+        self.turn = self.turn.wrapping_add(1);
+        let turn = self.turn;
+        let (mut active, mut successor) = (pin!(next(&mut self.active)), pin!(next(&mut self.successor)));
+        let (mut retiring, mut command) = (pin!(next(&mut self.retiring)), pin!(command));
+        let (mut wanted, mut clock) = (pin!(self.attention.wanted()), pin!(clock));
+        poll_fn(move |cx| {
+            let mut poll = |source: u32| match source % 6 {
+                0 => active.as_mut().poll(cx).map(|heard| Wake::Heard(Role::Active, heard)),
+                1 => successor.as_mut().poll(cx).map(|heard| Wake::Heard(Role::Successor, heard)),
+                2 => retiring.as_mut().poll(cx).map(|heard| Wake::Heard(Role::Retiring, heard)),
+                3 => command.as_mut().poll(cx).map(Wake::Command),
+                4 => wanted.as_mut().poll(cx).map(|()| Wake::Wish),
+                _ => clock.as_mut().poll(cx).map(|()| Wake::Clock),
+            };
+            (0..6).map(|step| poll(turn.wrapping_add(step))).find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -8,13 +8,14 @@ mod wish;
 
 use std::sync::Arc;
 
-use super::{Shared, outbox::Outbox};
+use super::{Shared, lane::Lane, outbox::Outbox};
 use crate::{
     error::{Failure, Reason},
-    hub::Class,
+    hub::{Class, Feed},
+    planted::{self, Bug},
     proto::v1::{self, StreamDataRequest, stream_data_request::Frame, stream_data_response},
-    session::{Credit, Event, Step},
-    types::{ClientId, NewEvent, Published},
+    session::{Credit, Estate, Event, Step},
+    types::{ClientId, NewEvent, Published, Seq},
 };
 
 pub(crate) use open::class_frame;
@@ -69,7 +70,7 @@ impl Inbound {
     }
 
     fn reply(&self, reply: v1::Reply) {
-        if reply.request_id != 0 {
+        if reply.request_id != 0 && !planted::strikes(Bug::ForgetsAnAnswer, 100) {
             self.outbox.send(stream_data_response::Frame::Reply(reply));
         }
     }
@@ -96,32 +97,15 @@ impl Inbound {
     /// The lane is asked before and told after, but not locked meanwhile: the broker wakes readers, this one included.
     fn store(&self, publish: v1::Publish) -> Result<Published, Failure> {
         let (alias, number) = (publish.session, publish.seq);
-        let admitted = self.outbox.with_lane(alias, |lane| {
-            if !lane.may_publish {
-                let message = "the session was opened to read only, or its topic is written by the server alone";
-                return Err(Failure::new(Reason::ReadOnly, message));
-            }
-            let read = lane.reading.as_ref().filter(|_| lane.is_echo()).map(|reading| reading.session.cursor().offset);
-            Ok((lane.feed.clone(), lane.numbering.seq(number)?, read))
-        });
-        let (feed, seq, read) = admitted.unwrap_or_else(|| Err(unknown(alias)))?;
+        let origin = self.outbox.with_lane(alias, |lane| Origin::of(lane, number));
+        let origin = origin.unwrap_or_else(|| Err(unknown(alias)))?;
         let event = publish.event.unwrap_or_default();
-        let (size, scoped) = (event.payload.len(), event.session_scoped);
-        let limit = self.shared.config.max_payload();
-        if size > limit {
-            let failure = Failure::new(Reason::TooLarge, format!("the payload is {size} bytes, the limit {limit}"));
-            return Err(failure.with("limit", limit));
+        let size = event.payload.len();
+        let event = self.check(event, &origin)?;
+        if let Some(read) = origin.read {
+            origin.feed.discard_through(read);
         }
-        let mut event = event.into_event(Some(self.client.clone()));
-        event.dedupe.seq = Some(seq);
-        let mut event = event.check()?;
-        if scoped {
-            self.scope(alias, &mut event)?;
-        }
-        if let Some(read) = read {
-            feed.discard_through(read);
-        }
-        let published = feed.publish(event)?;
+        let published = origin.estate.publish(origin.attach, &origin.feed, event)?;
         if !published.duplicate {
             self.shared.metrics.events_published.inc();
             self.shared.metrics.events_published_bytes.inc_by(size as u64);
@@ -130,18 +114,21 @@ impl Inbound {
         Ok(published)
     }
 
-    /// Binds the event's key to the session. The bond is there before the key: however the session ends, it is undone.
-    fn scope(&self, alias: u32, event: &mut NewEvent) -> Result<(), Failure> {
-        let bound = self.outbox.with_lane(alias, |lane| {
-            if lane.feed.class() != Class::State {
-                let failure = Failure::new(Reason::InvalidField, "only keys of a keyed topic can die with a session");
-                return Err(failure.with("field", "event.session_scoped"));
-            }
-            lane.estate.scope_keys(&lane.feed, &lane.producer)?;
-            Ok(lane.producer.clone())
-        });
-        event.scope = Some(bound.unwrap_or_else(|| Err(unknown(alias)))?);
-        Ok(())
+    fn check(&self, event: v1::NewEvent, origin: &Origin) -> Result<NewEvent, Failure> {
+        let (size, scoped) = (event.payload.len(), event.session_scoped);
+        let limit = self.shared.config.max_payload();
+        if size > limit {
+            let failure = Failure::new(Reason::TooLarge, format!("the payload is {size} bytes, the limit {limit}"));
+            return Err(failure.with("limit", limit));
+        }
+        if scoped && origin.feed.class() != Class::State {
+            let failure = Failure::new(Reason::InvalidField, "only keys of a keyed topic can die with a session");
+            return Err(failure.with("field", "event.session_scoped"));
+        }
+        let mut event = event.into_event(Some(self.client.clone()));
+        event.scope = scoped.then(|| origin.seq.producer.clone());
+        event.dedupe.seq = Some(origin.seq.clone());
+        Ok(event.check()?)
     }
 
     fn flow(&self, flow: &v1::Flow) -> Result<(), Failure> {
@@ -150,10 +137,13 @@ impl Inbound {
             let reading = lane.reading.as_mut()?;
             if let Some(acked) = flow.acked {
                 // Nothing that was not sent can have been processed, and what was sent may be of another log.
-                let (sent, log) = (reading.session.cursor(), lane.feed.log());
-                let acked = (sent.epoch == log.head().epoch).then(|| log.at(acked.min(sent.offset)));
+                let log = lane.feed.log();
+                let sent = reading.session.onward(&log);
+                let same = sent.epoch == log.head().epoch && [0, sent.epoch].contains(&flow.acked_epoch);
+                let acked = same.then(|| log.at(acked.min(sent.offset)));
                 drop(log);
-                acked.into_iter().for_each(|acked| lane.estate.ack(acked));
+                // Whoever has lost the session will be told so.
+                acked.into_iter().for_each(|acked| drop(lane.estate.ack(lane.attach, acked)));
             }
             let may_send = matches!(reading.session.on(Event::Flow { credit, paused: flow.paused }), Step::Idle);
             // Only a lane that was blocked waits for this; any other has its turn, or is woken by growth.
@@ -181,6 +171,30 @@ impl Inbound {
             true
         });
         if found { Ok(()) } else { Err(unknown(close.session)) }
+    }
+}
+
+/// Where a publish comes from. Holds the session's estate, so that what is bound to it while it is stored is undone after
+/// that, even if the session ends meanwhile.
+struct Origin {
+    feed: Arc<Feed>,
+    estate: Arc<Estate>,
+    attach: u64,
+    seq: Seq,
+    /// What the session of an echo topic has taken: nobody needs it any more.
+    read: Option<u64>,
+}
+
+impl Origin {
+    fn of(lane: &mut Lane, number: u64) -> Result<Self, Failure> {
+        if !lane.may_publish {
+            let message = "the session was opened to read only, or its topic is written by the server alone";
+            return Err(Failure::new(Reason::ReadOnly, message));
+        }
+        let reading = lane.reading.as_ref().filter(|_| lane.feed.class() == Class::Echo);
+        let read = reading.map(|reading| reading.session.cursor().offset);
+        let (feed, estate, attach) = (lane.feed.clone(), lane.estate.clone(), lane.attach);
+        Ok(Self { feed, estate, attach, seq: lane.numbering.seq(number)?, read })
     }
 }
 

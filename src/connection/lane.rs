@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::Failure,
-    hub::{Class, Feed, ReaderGuard},
+    hub::{Feed, ReaderGuard},
     proto::{self, DeliveryHead, v1::stream_data_response::Frame},
     registry::SessionStatus,
     session::{Attachment, Estate, Event, Gap, GapReason, Numbering, Run, Session, Step},
@@ -25,6 +25,8 @@ pub(super) struct Lane {
     pub(super) producer: Producer,
     pub(super) numbering: Numbering,
     pub(super) may_publish: bool,
+    /// The fencing number; 1 for an ephemeral session.
+    pub(super) attach: u64,
     pub(super) attachment: Option<Attachment>,
     /// The attachment's; that of an ephemeral session is its lane's alone, and ends with it.
     pub(super) estate: Arc<Estate>,
@@ -59,6 +61,8 @@ pub(super) struct Reading {
     pub(super) deficit: isize,
     /// It could send nothing although there was something: held until a Flow allows more.
     pub(super) blocked: bool,
+    /// It is in the round.
+    pub(super) has_turn: bool,
     /// Held until then.
     pub(super) later: Option<Instant>,
     /// Nothing was sent since the last heartbeat.
@@ -117,7 +121,7 @@ pub(super) enum TurnEnd {
 
 impl Reading {
     pub(super) fn new(session: Session, reader: ReaderGuard) -> Self {
-        Self { session, reader, deficit: 0, blocked: false, later: None, quiet: false }
+        Self { session, reader, deficit: 0, blocked: false, has_turn: false, later: None, quiet: false }
     }
 
     /// Sends what the deficit allows. The bytes used, and why it stopped.
@@ -207,25 +211,19 @@ fn gap_frame(alias: u32, gap: &Gap) -> proto::v1::Gap {
 }
 
 impl Lane {
-    /// As operators see it; `fallback` names a session that has no name.
-    pub(super) fn status(&self, fallback: &str) -> SessionStatus {
+    /// As operators see it. An ephemeral session has the name that was made up for it.
+    pub(super) fn status(&self) -> SessionStatus {
         let head = self.feed.log().head().offset;
-        let name = self.attachment.as_ref().map(|attachment| attachment.producer().session_id().to_string());
         let session = self.reading.as_ref().map(|reading| &reading.session);
         let cursor = session.map_or(head, |session| session.cursor().offset);
         SessionStatus {
-            session_id: name.unwrap_or_else(|| fallback.to_owned()),
+            session_id: self.producer.session_id().to_string(),
             topic: self.feed.topic().to_string(),
             cursor,
             lag: head.saturating_sub(cursor),
             paused: session.is_some_and(Session::is_paused),
-            attach: self.attachment.as_ref().map_or(1, Attachment::attach),
+            attach: self.attach,
             delivered: session.map_or(0, Session::sent_events),
         }
-    }
-
-    /// True if the topic answers this lane alone.
-    pub(super) fn is_echo(&self) -> bool {
-        self.feed.class() == Class::Echo
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::lane::{Batch, Lane, TurnEnd};
+use super::lane::{Batch, Lane, Reading, TurnEnd};
 use crate::{
     error::{Failure, Reason},
     hub::ReadySet,
@@ -32,6 +32,8 @@ pub(super) struct Lanes {
     turns: VecDeque<u32>,
     /// Lanes that are to have a turn at a certain time. A lane is in it once; one that has ended since is stale.
     later: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// The last alias that was looked at for a mark.
+    marked: u32,
 }
 
 impl Lanes {
@@ -47,8 +49,8 @@ impl Lanes {
         self.by_alias.remove(&alias)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&u32, &Lane)> {
-        self.by_alias.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Lane> {
+        self.by_alias.values()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,24 +70,33 @@ impl Lanes {
             if let Some(reading) = &mut lane.reading {
                 reading.session.on(Event::StopAtHead { log: &lane.feed.log() });
                 reading.later = None;
-                self.turns.push_back(*alias);
+                if !std::mem::replace(&mut reading.has_turn, true) {
+                    self.turns.push_back(*alias);
+                }
             }
         }
     }
 
     /// Takes those who have become ready, or whose time has come, into the round. True if somebody has a turn.
     pub(super) fn gather(&mut self, ready: &ReadySet) -> bool {
-        ready.take(&mut self.turns);
-        let now = (!self.later.is_empty()).then(Instant::now);
-        while let Some(Reverse((at, alias))) = self.later.peek().copied()
+        let Self { by_alias, turns, later, .. } = self;
+        // A lane that is not there has ended since it became ready; one that has a turn already needs no other.
+        let mut give = |alias: u32, wanted: &dyn Fn(&Reading) -> bool| {
+            let reading = by_alias.get_mut(&alias).and_then(|lane| lane.reading.as_mut());
+            if let Some(reading) = reading.filter(|reading| wanted(reading)) {
+                reading.later = None;
+                if !std::mem::replace(&mut reading.has_turn, true) {
+                    turns.push_back(alias);
+                }
+            }
+        };
+        ready.drain(|alias| give(alias, &|_| true));
+        let now = (!later.is_empty()).then(Instant::now);
+        while let Some(Reverse((at, alias))) = later.peek().copied()
             && now.is_some_and(|now| at <= now)
         {
-            self.later.pop();
-            let reading = self.by_alias.get_mut(&alias).and_then(|lane| lane.reading.as_mut());
-            if let Some(reading) = reading.filter(|reading| reading.later == Some(at)) {
-                reading.later = None;
-                self.turns.push_back(alias);
-            }
+            later.pop();
+            give(alias, &|reading| reading.later == Some(at));
         }
         !self.turns.is_empty()
     }
@@ -95,15 +106,21 @@ impl Lanes {
         self.later.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Safe positions of the sessions that have sent nothing since this was asked last.
+    /// Safe positions of the sessions that have sent nothing since this was asked last; of the next so many, where there
+    /// are more than fit.
     pub(super) fn marks(&mut self) -> Vec<v1::Mark> {
-        let readings = self.by_alias.iter_mut().filter_map(|(alias, lane)| Some((alias, lane.reading.as_mut()?)));
-        let quiet = readings.filter_map(|(alias, reading)| {
+        let mut next: Vec<u32> =
+            self.by_alias.range(self.marked.saturating_add(1)..).map(|(alias, _)| *alias).collect();
+        next.extend(self.by_alias.range(..=self.marked).map(|(alias, _)| *alias));
+        next.truncate(MAX_MARKS);
+        self.marked = next.last().copied().unwrap_or(0);
+        let mark = |alias: u32| {
+            let reading = self.by_alias.get_mut(&alias)?.reading.as_mut()?;
             let was_quiet = std::mem::replace(&mut reading.quiet, true);
             let cursor = was_quiet.then(|| reading.session.mark(&reading.reader.feed().log()))??;
-            Some(v1::Mark { session: *alias, offset: cursor.offset, time_us: cursor.time.0 })
-        });
-        quiet.take(MAX_MARKS).collect()
+            Some(v1::Mark { session: alias, offset: cursor.offset, time_us: cursor.time.0 })
+        };
+        next.into_iter().filter_map(mark).collect()
     }
 
     /// Gives turns until about `budget` bytes are in the batch or everybody is quiet. The bytes used.
@@ -112,19 +129,23 @@ impl Lanes {
         while used < budget
             && let Some(alias) = self.turns.pop_front()
         {
-            // The lane may have ended since it became ready.
+            // The lane may have ended since it was given its turn.
             let Some(reading) = self.by_alias.get_mut(&alias).and_then(|lane| lane.reading.as_mut()) else { continue };
             reading.deficit += QUANTUM;
             if reading.deficit <= 0 {
                 self.turns.push_back(alias);
                 continue;
             }
+            reading.has_turn = false;
             let (bytes, end) = reading.turn(alias, batch, now, metrics);
             used += bytes;
             match end {
                 TurnEnd::Quiet => {}
                 TurnEnd::Later(at) => self.later.push(Reverse((at, alias))),
-                TurnEnd::Spent => self.turns.push_back(alias),
+                TurnEnd::Spent => {
+                    reading.has_turn = true;
+                    self.turns.push_back(alias);
+                }
                 TurnEnd::Ended(failure) => {
                     self.by_alias.remove(&alias);
                     batch.frame(closed(alias, failure, metrics));

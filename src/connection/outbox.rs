@@ -144,8 +144,14 @@ impl Outbox {
         state.lanes.insert(alias, lane);
         self.entry.vitals().set_sessions(state.lanes.len());
         drop(state);
-        // There may be history to send.
-        reader.map_or_else(|| self.ready.wake(), |reader| reader.wake());
+        // Not before the lane is there to be found. There may be history to send, so it is woken at once.
+        match reader {
+            Some(reader) => {
+                reader.rearm();
+                reader.wake();
+            }
+            None => self.ready.wake(),
+        }
     }
 
     /// Works on a session under the lock; `None` if there is none of that alias. The lane must not be kept.
@@ -240,7 +246,7 @@ impl Outbox {
     /// The sessions as operators see them, ordered by id.
     pub(super) fn sessions(&self) -> Vec<SessionStatus> {
         let state = self.state.lock();
-        let mut sessions: Vec<_> = state.lanes.iter().map(|(alias, lane)| lane.status(&format!("#{alias}"))).collect();
+        let mut sessions: Vec<_> = state.lanes.iter().map(Lane::status).collect();
         drop(state);
         sessions.sort_by(|a, b| a.session_id.cmp(&b.session_id));
         sessions

@@ -32,11 +32,9 @@ impl ReadySet {
         self.waker.register(waker);
     }
 
-    /// Moves the set into `into`.
-    pub fn take(&self, into: &mut impl Extend<u32>) {
+    /// Empties the set, telling `take` of each.
+    pub fn drain(&self, take: impl FnMut(u32)) {
         let mut aliases = self.aliases.lock();
-        if !aliases.is_empty() {
-            into.extend(aliases.drain(..));
-        }
+        aliases.drain(..).for_each(take);
     }
 }

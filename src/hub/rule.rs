@@ -133,6 +133,8 @@ impl Rule {
                 problems.push((key.to_owned(), sentence.to_owned()));
             }
         };
+        let presence = self.pattern.as_str().starts_with("~presence");
+        check(presence, "pattern", "cannot name presence topics: they have a rule of their own");
         let History { max_events, max_bytes, .. } = self.history;
         let nothing = max_events == 0 || max_bytes.as_u64() == 0;
         check(nothing, "history", "must keep at least one event and one byte, or nothing can be delivered");

@@ -15,7 +15,7 @@ fn event() -> NewEvent {
 
 fn taken(ready: &ReadySet) -> Vec<u32> {
     let mut aliases = Vec::new();
-    ready.take(&mut aliases);
+    ready.drain(|alias| aliases.push(alias));
     aliases
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     error::{Failure, Reason},
+    planted::{self, Bug},
     types::{Dedupe, Producer, Seq, Timestamp},
 };
 
@@ -80,6 +81,7 @@ impl Dedupes {
         let refuse =
             |reason, message: String, through: u64| Err(Failure::new(reason, message).with("through_seq", through));
         match self.producers.get(&seq.producer) {
+            Some(numbering) if number == numbering.last && planted::active(Bug::ForgetsTheLastRepeat) => Ok(None),
             Some(numbering) if number <= numbering.last => match numbering.place_of(number) {
                 Some(place) => Ok(Some(place)),
                 None => refuse(

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::Record;
 use crate::{
     error::{Failure, Reason},
+    proto,
     types::{NewEvent, Operation, Producer, Timestamp},
 };
 
@@ -50,8 +51,8 @@ impl Keys {
     }
 
     /// Checks that an event may become the latest of its key: INVALID_FIELD without a key, KEY_LIMIT if there is no
-    /// room. `len` is about what it will occupy.
-    pub(super) fn check(&self, event: &NewEvent, len: usize) -> Result<(), Failure> {
+    /// room.
+    pub(super) fn check(&self, event: &NewEvent) -> Result<(), Failure> {
         if event.key.is_empty() {
             let failure = Failure::new(Reason::InvalidField, "an event of a keyed topic needs a key");
             return Err(failure.with("field", "event.key"));
@@ -65,7 +66,7 @@ impl Keys {
             return Err(Failure::new(Reason::KeyLimit, message).with("limit", self.max_keys));
         }
         let freed = held.map_or(0, |latest| latest.record.encoded.len() as u64);
-        if self.bytes - freed + len as u64 > self.max_bytes {
+        if self.bytes - freed + proto::encoded_event_len(event) as u64 > self.max_bytes {
             let message = format!("the values of the topic's keys take at most {} bytes", self.max_bytes);
             return Err(Failure::new(Reason::KeyLimit, message).with("limit", self.max_bytes));
         }
@@ -117,9 +118,10 @@ impl Keys {
     /// The history no longer holds anything up to `floor`: neither are tombstones kept.
     pub(super) fn trimmed(&mut self, floor: u64) {
         while let Some(offset) = self.tombstones.pop_front_if(|offset| *offset <= floor) {
-            self.forgotten = offset;
+            // The key may have come back since.
             if let Some(tombstone) = self.latest.remove(&offset) {
                 self.places.remove(&tombstone.key);
+                self.forgotten = offset;
             }
         }
     }
@@ -150,8 +152,11 @@ impl Keys {
     pub fn list(&self, after: &[u8], limit: usize) -> Vec<(&Bytes, Timestamp, &Record)> {
         let set = self.latest.values().filter(|latest| !latest.removed && latest.key[..] > *after);
         let mut rows: Vec<_> = set.map(|latest| (&latest.key, latest.record.time, &latest.record)).collect();
+        if rows.len() > limit {
+            rows.select_nth_unstable_by_key(limit, |row| row.0);
+            rows.truncate(limit);
+        }
         rows.sort_unstable_by_key(|row| row.0);
-        rows.truncate(limit);
         rows
     }
 

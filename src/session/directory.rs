@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::Estate;
 use crate::{
     error::{Failure, Reason},
+    planted::{self, Bug},
     types::{ClientId, Cursor, Producer, Topic},
 };
 
@@ -51,9 +52,18 @@ impl Config {
         if self.max_per_client == 0 {
             problems.push(("max_per_client".into(), "must be at least 1".into()));
         }
+        if self.max_kept == 0 {
+            problems.push((
+                "max_kept".into(),
+                "must be at least 1, or no session could be resumed by what it acked".into(),
+            ));
+        }
         problems
     }
 }
+
+/// How many places the sweep looks at under one lock.
+const SWEEP_CHUNK: usize = 256;
 
 /// Tells a holder that it has lost its session. Called with no lock held; must not block.
 pub type Kick = Box<dyn FnOnce() + Send>;
@@ -68,6 +78,8 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct State {
     places: HashMap<Producer, Place>,
+    /// How many of them nobody holds.
+    kept: usize,
     per_client: HashMap<ClientId, usize>,
     /// Places nobody holds, longest first; one that was taken since, as its attach tells, is stale.
     let_go: VecDeque<LetGo>,
@@ -89,6 +101,13 @@ struct LetGo {
     attach: u64,
 }
 
+impl LetGo {
+    /// False if somebody has taken the place since.
+    fn is_of(&self, place: &Place) -> bool {
+        self.attach == place.attach
+    }
+}
+
 impl std::fmt::Debug for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Place").field("attach", &self.attach).field("estate", &self.estate).finish_non_exhaustive()
@@ -98,6 +117,7 @@ impl std::fmt::Debug for Place {
 impl State {
     fn remove(&mut self, producer: &Producer) -> Option<Place> {
         let place = self.places.remove(producer)?;
+        self.kept -= usize::from(place.holder.is_none());
         if let Some(count) = self.per_client.get_mut(producer.client_id()) {
             *count -= 1;
             if *count == 0 {
@@ -112,9 +132,18 @@ impl State {
         self.places.insert(producer, place);
     }
 
+    /// Drops what is stale once it is the larger part: a client may take a session and let it go as often as it likes.
+    fn compact(&mut self) {
+        let limit = 2 * self.kept + SWEEP_CHUNK;
+        let places = &self.places;
+        for queue in [&mut self.let_go, &mut self.keyed].into_iter().filter(|queue| queue.len() > limit) {
+            queue.retain(|let_go| places.get(&let_go.producer).is_some_and(|place| let_go.is_of(place)));
+        }
+    }
+
     /// The place, if it is still as it was when it was let go.
     fn still(&self, let_go: &LetGo) -> Option<&Place> {
-        self.places.get(&let_go.producer).filter(|place| place.attach == let_go.attach)
+        self.places.get(&let_go.producer).filter(|place| let_go.is_of(place))
     }
 }
 
@@ -148,52 +177,67 @@ impl Directory {
         let fresh = known.is_none() && last_attach == 0;
         let attach = known.as_ref().map_or(0, |place| place.attach).max(last_attach) + 1;
         let estate = match &known {
-            Some(place) if place.estate.topic() == topic => place.estate.clone(),
+            Some(place) if place.estate.topic() == topic => {
+                place.estate.hand_over(attach);
+                place.estate.clone()
+            }
             elsewhere => {
                 elsewhere.iter().for_each(|place| place.estate.give_up());
-                Estate::new(topic.clone())
+                Estate::new(topic.clone(), attach)
             }
         };
         state.insert(producer.clone(), Place { attach, estate: estate.clone(), holder: Some(kick) });
         drop(state);
         // Outside of the lock: it takes that of a connection.
-        if let Some(kick) = known.and_then(|place| place.holder) {
-            kick();
+        match known.and_then(|place| place.holder) {
+            Some(_) if planted::active(Bug::SkipsTheFence) => {}
+            Some(kick) if planted::active(Bug::FencesLate) => planted::later(kick),
+            Some(kick) => kick(),
+            None => {}
         }
         Ok(Attachment { directory: self.clone(), producer, attach, estate, fresh, keep: true })
     }
 
-    /// Where a session acknowledged last, as far as its place is kept: what the next attach on the topic will find.
-    /// `None` if no place is kept.
-    pub fn acked(&self, producer: &Producer, topic: &Topic) -> Option<Option<Cursor>> {
+    /// Where a session acknowledged last, or began to read, as far as its place is kept: what the next attach on the
+    /// topic will find.
+    pub fn acked(&self, producer: &Producer, topic: &Topic) -> Option<Cursor> {
         let state = self.state.lock();
         let place = state.places.get(producer).filter(|place| place.estate.topic() == topic)?;
-        Some(place.estate.acked())
+        place.estate.acked()
     }
 
     /// Forgets what nobody has come back for; to be called about once a second. How many sessions have expired.
     pub fn sweep(&self) -> usize {
+        let mut expired = 0;
+        // In pieces: whoever opens a session meanwhile does not wait for all that is undone.
+        while self.sweep_some(&mut expired) {}
+        expired
+    }
+
+    /// Some of it, under the lock: nobody may come back for a session while its keys are being removed. True if there
+    /// may be more.
+    fn sweep_some(&self, expired: &mut usize) -> bool {
         let now = Instant::now();
         let over = |let_go: &LetGo, limit: Duration| now.duration_since(let_go.since) >= limit;
         let mut state = self.state.lock();
-        while let Some(oldest) = state.keyed.pop_front_if(|oldest| over(oldest, self.config.key_grace)) {
-            // Under the lock: nobody may come back for the session while its keys are being removed.
-            state.still(&oldest).into_iter().for_each(|place| place.estate.release_keys());
-        }
-        let mut expired = 0;
-        while let Some(oldest) = state.let_go.front() {
-            if state.let_go.len() <= self.config.max_kept && !over(oldest, self.config.ttl) {
-                break;
+        for _ in 0..SWEEP_CHUNK {
+            if let Some(oldest) = state.keyed.pop_front_if(|oldest| over(oldest, self.config.key_grace)) {
+                state.still(&oldest).into_iter().for_each(|place| place.estate.release_keys());
+                continue;
             }
-            if let Some(oldest) = state.let_go.pop_front()
-                && state.still(&oldest).is_some()
+            let too_many = state.kept > self.config.max_kept;
+            let Some(oldest) = state.let_go.pop_front_if(|oldest| too_many || over(oldest, self.config.ttl)) else {
+                state.compact();
+                return false;
+            };
+            if state.still(&oldest).is_some()
                 && let Some(place) = state.remove(&oldest.producer)
             {
                 place.estate.give_up();
-                expired += 1;
+                *expired += 1;
             }
         }
-        expired
+        true
     }
 
     /// Sessions held or kept.
@@ -219,6 +263,7 @@ impl Directory {
         }
         // A holder that lets go need not be told of the next one.
         drop(place.holder.take());
+        state.kept += 1;
         let (producer, attach) = (attachment.producer.clone(), attachment.attach);
         let let_go = LetGo { since: Instant::now(), producer, attach };
         if attachment.estate.has_keys() {
@@ -332,8 +377,8 @@ mod tests {
         let directory = directory();
         let attachment = attach(&directory);
         assert!(attachment.is_fresh());
-        attachment.estate().ack(cursor(7));
-        attachment.estate().ack(cursor(5));
+        attachment.estate().ack(1, cursor(7)).unwrap();
+        attachment.estate().ack(1, cursor(5)).unwrap();
         drop(attachment);
 
         tokio::time::advance(Duration::from_secs(119)).await;
@@ -356,10 +401,33 @@ mod tests {
         assert!(directory.is_empty());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn taking_a_session_again_and_again_costs_nobody_else_its_place() {
+        let config = Config { max_kept: 10, ..Config::default() };
+        let directory = Arc::new(Directory::new(config));
+        drop(directory.attach(producer("victim"), &topic("t"), 0, nobody()).unwrap());
+        for _ in 0..5000 {
+            drop(attach(&directory));
+        }
+        assert_eq!((directory.sweep(), directory.len()), (0, 2));
+        assert!(directory.state.lock().let_go.len() < 1000, "what is stale is dropped");
+    }
+
+    #[test]
+    fn who_held_a_session_before_can_do_nothing_more_in_its_name() {
+        let directory = directory();
+        let older = attach(&directory);
+        let newer = attach(&directory);
+        assert_eq!(older.estate().ack(older.attach(), cursor(9)).unwrap_err().reason, Reason::TakenOver);
+        newer.estate().ack(newer.attach(), cursor(3)).unwrap();
+        assert_eq!(newer.estate().acked(), Some(cursor(3)));
+        older.estate().leave_presence(older.attach()).unwrap_err();
+    }
+
     #[test]
     fn a_session_that_moves_to_another_topic_leaves_its_place_behind() {
         let directory = directory();
-        attach(&directory).estate().ack(cursor(7));
+        attach(&directory).estate().ack(1, cursor(7)).unwrap();
         let moved = directory.attach(producer("s"), &topic("other"), 0, nobody()).unwrap();
         assert_eq!((moved.attach(), moved.estate().acked()), (2, None));
         assert_eq!(directory.acked(&producer("s"), &topic("t")), None);

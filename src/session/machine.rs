@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Credit, Gap, GapReason, Options, Records, Recovery, Run, Start, Step, rounds::Rounds};
+use super::{
+    Credit, Gap, GapReason, Options, Records, Recovery, Run, Start, Step, allowance::Allowance, rounds::Rounds,
+};
 use crate::{
     error::{Failure, Reason},
     hub::Policy,
     log::{Keys, Log, Position, Record},
+    planted::{self, Bug},
     types::Cursor,
 };
 
@@ -56,11 +59,11 @@ pub struct Session {
     policy: Policy,
     rounds: Rounds,
     strict: bool,
-    stop_at: Option<u64>,
+    /// Where it ends, and in which epoch.
+    stop_at: Option<(u64, u64)>,
     /// Up to here it is history that was asked for: however much of it waits, the session is not slow.
     history_end: u64,
-    credit: Option<Credit>,
-    sent: Credit,
+    allowance: Allowance,
     paused: bool,
 }
 
@@ -86,10 +89,9 @@ impl Session {
             policy: options.policy,
             rounds: Rounds::default(),
             strict: options.strict,
-            stop_at: options.no_follow.then_some(log.head().offset),
+            stop_at: options.no_follow.then(|| place(log.head())),
             history_end: log.head().offset,
-            credit: options.credit,
-            sent: Credit::default(),
+            allowance: Allowance::new(options.credit),
             paused: false,
         };
         let gap = session.gap(log);
@@ -106,55 +108,49 @@ impl Session {
         match (self.state, event) {
             (State::Ended, _) => Step::Idle,
             (_, Event::Flow { credit, paused }) => {
-                self.grant(credit);
+                credit.into_iter().for_each(|credit| self.allowance.grant(credit));
                 self.paused = paused.unwrap_or(self.paused);
-                if self.paused || !self.may_send(0, 0) { Step::Blocked } else { Step::Idle }
+                if self.paused || !self.allowance.covers(0, 0) { Step::Blocked } else { Step::Idle }
             }
             (_, Event::StopAtHead { log }) => {
-                let head = log.head().offset;
-                self.stop_at = Some(self.stop_at.map_or(head, |stop| stop.min(head)));
+                self.stop_at.get_or_insert_with(|| place(log.head()));
                 Step::Idle
             }
-            (_, Event::Turn { log, budget, now }) => self.turn(log, budget, now),
+            (_, Event::Turn { log, .. }) if self.paused && !planted::active(Bug::DeliversPaused) => self.wait(log),
+            (State::Snapshot { after }, Event::Turn { log, budget, .. }) => self.snapshot(after, log, budget),
+            (State::Following, Event::Turn { log, budget, now }) => self.follow(log, budget, now),
         }
     }
 
     // --- turns
 
-    fn turn<'l>(&mut self, log: &'l Log, budget: usize, now: Instant) -> Step<'l> {
-        // Whatever it is doing.
-        if let Policy::Disconnect { limit } = self.policy
-            && self.is_overdue(limit, log)
-        {
-            return self.end(Some(slow(limit)));
-        }
-        match self.state {
-            _ if self.paused => Step::Blocked,
-            State::Snapshot { after } => self.snapshot(after, log, budget),
-            State::Following => self.follow(log, budget, now),
-            State::Ended => Step::Idle,
+    /// Nothing can be sent: only the end may come.
+    fn wait<'l>(&mut self, log: &Log) -> Step<'l> {
+        match self.policy {
+            Policy::Disconnect { limit } if self.is_overdue(limit, log) => self.end(Some(slow(limit))),
+            _ => Step::Blocked,
         }
     }
 
     fn follow<'l>(&mut self, log: &'l Log, budget: usize, now: Instant) -> Step<'l> {
-        let gap = self.gap(log);
-        // What waits is judged before what the history has lost of it: a history that is no longer than what may wait
-        // would otherwise never let too much wait. In another log than the cursor's there is nothing to jump over.
-        if let Policy::DropOldest { keep } = self.policy
-            && gap.is_none_or(|gap| gap.reason == GapReason::Retention)
-            && self.is_overdue(keep, log)
-        {
-            let to = if log.keys().is_some() { log.head() } else { log.before_last(keep) };
-            let count = to.offset - self.cursor.offset;
-            return self.announce(Gap { from: self.cursor, to, reason: GapReason::Slow, count }, log);
-        }
-        if let Some(gap) = gap {
-            return self.announce(gap, log);
-        }
-        if self.stop_at.is_some_and(|stop| self.cursor.offset >= stop) {
+        let (at, head) = (self.cursor, log.head());
+        // What was asked for has come. Whatever happens after it is not this session's business.
+        if self.stop_at.is_some_and(|(epoch, stop)| at.epoch == epoch && at.offset >= stop) {
             return self.end(None);
         }
-        if self.cursor.offset == log.head().offset {
+        match self.policy {
+            Policy::Disconnect { limit } if self.is_overdue(limit, log) => return self.end(Some(slow(limit))),
+            Policy::DropOldest { keep } if self.is_overdue(keep, log) => {
+                let to = if log.keys().is_some() { head } else { log.before_last(keep) };
+                let gap = Gap { from: at, to, reason: GapReason::Slow, count: to.offset - at.offset };
+                return self.announce(gap, log);
+            }
+            _ => {}
+        }
+        if let Some(gap) = self.gap(log) {
+            return self.announce(gap, log);
+        }
+        if at.offset == head.offset {
             return Step::Idle;
         }
         match (self.policy, log.keys()) {
@@ -166,9 +162,10 @@ impl Session {
     /// A stretch of the history.
     fn run<'l>(&mut self, log: &'l Log, budget: usize) -> Step<'l> {
         let prev = self.cursor.offset;
-        let records = log.after(prev);
+        let lost = prev + 1 < log.head().offset && planted::strikes(Bug::LosesAnEvent, 10);
+        let records = log.after(prev + u64::from(lost));
         let stop_at = self.stop_at;
-        let wanted = records.clone().take_while(|record| stop_at.is_none_or(|stop| record.offset <= stop));
+        let wanted = records.clone().take_while(|record| stop_at.is_none_or(|(_, stop)| record.offset <= stop));
         let Some((last, measure)) = self.measure(wanted, budget) else { return Step::Blocked };
         self.cursor = Cursor { offset: last.offset, time: last.time, ..self.cursor };
         Step::Run(measure.run(prev, Records::History(records.take(measure.count))))
@@ -193,13 +190,17 @@ impl Session {
         let records = keys.between(prev, through, true);
         if records.clone().next().is_none() {
             // All that was left of the round has been replaced. It comes with the next, which goes up to the head.
-            self.rounds.end(interval);
+            self.rounds.end();
             return self.conflated(keys, interval, log, budget, now);
         }
-        let Some((last, measure)) = self.measure(records.clone(), budget) else { return Step::Blocked };
+        let Some((last, measure)) = self.measure(records.clone(), budget) else {
+            self.rounds.end();
+            return Step::Blocked;
+        };
         self.cursor = Cursor { offset: last.offset, time: last.time, ..self.cursor };
+        self.rounds.sent(now, interval);
         if last.offset >= through {
-            self.rounds.end(interval);
+            self.rounds.end();
         }
         let skipped = last.offset - prev - measure.count as u64;
         Step::Run(Run { skipped, ..measure.run(prev, Records::Latest(records.take(measure.count))) })
@@ -209,13 +210,16 @@ impl Session {
     fn snapshot<'l>(&mut self, after: u64, log: &'l Log, budget: usize) -> Step<'l> {
         let at = self.cursor.offset;
         let Some(keys) = log.keys() else { return self.end(None) };
+        let after = after + u64::from(planted::strikes(Bug::LosesAKey, 5));
         let records = keys.between(after, at, false);
         if records.clone().next().is_none() {
             self.state = State::Following;
+            // What has come meanwhile was asked for as well.
+            self.history_end = log.head().offset;
             let end = Measure::default().run(at, Records::Latest(records.take(0)));
             return Step::Run(Run { snapshot: true, ..end });
         }
-        let Some((last, measure)) = self.measure(records.clone(), budget) else { return Step::Blocked };
+        let Some((last, measure)) = self.measure(records.clone(), budget) else { return self.wait(log) };
         self.state = State::Snapshot { after: last.offset };
         Step::Run(Run { snapshot: true, ..measure.run(at, Records::Latest(records.take(measure.count))) })
     }
@@ -230,7 +234,7 @@ impl Session {
         let (mut measure, mut last) = (Measure::default(), None);
         for record in records {
             let over_budget = last.is_some() && measure.encoded_len + record.encoded.len() > budget;
-            if over_budget || !self.may_send(measure.count, measure.payload_len) {
+            if over_budget || !self.allowance.covers(measure.count, measure.payload_len) {
                 break;
             }
             measure.count += 1;
@@ -238,8 +242,7 @@ impl Session {
             measure.payload_len += record.payload_len as u64;
             last = Some(record);
         }
-        self.sent.events += measure.count as u64;
-        self.sent.bytes += measure.payload_len;
+        self.allowance.spend(measure.count, measure.payload_len);
         Some((last?, measure))
     }
 
@@ -257,8 +260,7 @@ impl Session {
         let onward = |to| if keyed.is_some() { log.head() } else { to };
         let (to, reason) = match log.position(from) {
             Position::Kept => return None,
-            // The session goes no further: nothing of what is gone was asked for.
-            Position::Trimmed if self.stop_at.is_some_and(|stop| from.offset >= stop) => return None,
+            Position::Trimmed if planted::active(Bug::TrimsSilently) => return None,
             // A conflating session gets what is latest, not what is in the history.
             Position::Trimmed if self.policy.conflates() && keyed.is_some_and(|keys| keys.reach(from.offset)) => {
                 return None;
@@ -278,62 +280,45 @@ impl Session {
             return self.end(Some(refusal(&gap)));
         }
         self.cursor = gap.to;
-        self.rounds = Rounds::default();
+        self.rounds.end();
         if matches!(gap.reason, GapReason::Epoch | GapReason::Diverged) {
             self.history_end = log.head().offset;
-            self.stop_at = self.stop_at.map(|stop| stop.min(log.head().offset));
+            self.stop_at = self.stop_at.map(|_| place(log.head()));
         }
         if log.keys().is_some() {
             self.state = State::Snapshot { after: 0 };
         }
+        if gap.reason == GapReason::Slow && planted::active(Bug::SkipsSilently) {
+            return Step::Idle;
+        }
         Step::Gap(gap)
     }
 
-    // --- what may be sent
-
-    /// Applies new totals. Credit only grows.
-    fn grant(&mut self, credit: Option<Credit>) {
-        // Nothing at all is no total of bytes either: it leaves what was granted, or is to be, as it is.
-        let Some(granted) = credit.filter(|credit| *credit != Credit::default() || self.credit.is_none()) else {
-            return;
-        };
-        let held = self.credit.get_or_insert(granted);
-        if *held == Credit::default() {
-            *held = granted;
-        }
-        held.events = held.events.max(granted.events);
-        // None at all is the most.
-        let unlimited = held.bytes == 0 || granted.bytes == 0;
-        held.bytes = if unlimited { 0 } else { held.bytes.max(granted.bytes) };
-    }
-
-    /// True if one more event may go after `events` and `bytes` of a run that is being put together.
-    fn may_send(&self, events: usize, bytes: u64) -> bool {
-        self.credit.is_none_or(|credit| {
-            let enough_bytes = credit.bytes == 0 || self.sent.bytes + bytes < credit.bytes;
-            self.sent.events + (events as u64) < credit.events && enough_bytes
-        })
-    }
-
     /// True if more than `limit` events wait for which the session has no credit. Without any limit on credit, what
-    /// HTTP/2 does not take waits as well.
+    /// HTTP/2 does not take waits as well. History that was asked for does not count, nor does a session that only reads
+    /// up to a certain place.
     fn is_overdue(&self, limit: u64, log: &Log) -> bool {
-        // What lies behind the end of the session does not wait for it.
-        let through = self.stop_at.unwrap_or(u64::MAX).min(log.head().offset);
-        let waiting = through.saturating_sub(self.cursor.offset.max(self.history_end));
-        let covered = match self.credit {
-            Some(credit) if !self.paused && self.may_send(0, 0) => credit.events - self.sent.events,
-            _ => 0,
-        };
-        waiting.saturating_sub(covered) > limit
+        let (at, head) = (self.cursor, log.head());
+        let reads_history = self.stop_at.is_some() || at.offset < self.history_end;
+        if at.epoch != head.epoch || reads_history {
+            return false;
+        }
+        let covered = if self.paused { 0 } else { self.allowance.remaining() };
+        head.offset.saturating_sub(at.offset).saturating_sub(covered) > limit
     }
 
     // --- what others want to know
 
     /// A position up to which an idle session has been told everything, if it is caught up and its place is kept.
     pub fn mark(&self, log: &Log) -> Option<Cursor> {
-        let idle = self.state == State::Following && !self.paused && self.cursor.offset == log.head().offset;
+        let caught_up = self.cursor.offset == log.head().offset || planted::active(Bug::MarksEarly);
+        let idle = self.state == State::Following && !self.paused && caught_up;
         (idle && self.gap(log).is_none()).then(|| log.head())
+    }
+
+    /// Where it will be once it has been told what will not come: nothing before that can be delivered any more.
+    pub fn onward(&self, log: &Log) -> Cursor {
+        self.gap(log).map_or(self.cursor, |gap| gap.to)
     }
 
     /// The last position sent.
@@ -353,7 +338,7 @@ impl Session {
 
     /// Events sent since the open.
     pub fn sent_events(&self) -> u64 {
-        self.sent.events
+        self.allowance.sent_events()
     }
 }
 
@@ -370,6 +355,10 @@ impl Measure {
         let Self { count, encoded_len, payload_len } = self;
         Run { prev, skipped: 0, snapshot: false, records, count, encoded_len, payload_len }
     }
+}
+
+fn place(cursor: Cursor) -> (u64, u64) {
+    (cursor.epoch, cursor.offset)
 }
 
 fn slow(limit: u64) -> Failure {

@@ -186,7 +186,10 @@ fn history_that_was_asked_for_does_not_make_a_session_slow() {
     let mut log = log_with(100, 50);
     let mut session = open(Start::Earliest, options(Policy::Disconnect { limit: 5 }), &log);
     assert_eq!(run_offsets(turn(&mut session, &log)), [1, 2]);
-    publish(&mut log, 5);
+    publish(&mut log, 20);
+    assert!(matches!(turn(&mut session, &log), Step::Blocked), "it is still reading what was there");
+    flow(&mut session, Some(Credit { events: 65, bytes: 0 }), None);
+    assert_eq!(run_offsets(turn(&mut session, &log)).len(), 63);
     assert!(matches!(turn(&mut session, &log), Step::Blocked));
     publish(&mut log, 1);
     let Step::End(Some(failure)) = turn(&mut session, &log) else { panic!("goes on") };

@@ -20,7 +20,7 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -54,7 +54,7 @@ where
     B::Error: std::error::Error + Send + Sync,
 {
     /// Serves one peer until it, we or the network ends it. Cancelling `goaway` makes it leave in order.
-    pub(super) async fn run(&self, socket: TcpStream, peer: SocketAddr, goaway: CancellationToken) {
+    pub(super) async fn run(&self, socket: Box<dyn Socket>, peer: SocketAddr, goaway: CancellationToken) {
         let mut metered = Metered::open(self.metrics.clone());
         // Not `run_until_cancelled`, which would hold the transport twice.
         let end = tokio::select! {
@@ -68,7 +68,7 @@ where
 
     async fn carry(
         &self,
-        socket: TcpStream,
+        socket: Box<dyn Socket>,
         peer: SocketAddr,
         goaway: CancellationToken,
         metered: &mut Metered,
@@ -108,9 +108,9 @@ where
         }
     }
 
-    async fn secure(&self, socket: TcpStream) -> Result<Box<dyn Socket>, End> {
+    async fn secure(&self, socket: Box<dyn Socket>) -> Result<Box<dyn Socket>, End> {
         Ok(match &self.tls {
-            None => Box::new(socket),
+            None => socket,
             // Boxed, or every transport would keep room for a handshake as long as it lives.
             Some(tls) => Box::new(Box::pin(tls.accept(socket)).await?),
         })

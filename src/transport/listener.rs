@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, sleep},
@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     Config,
+    coalesce::Socket,
     tls::{Tls, TlsError},
 };
 
@@ -41,11 +42,20 @@ pub enum BindError {
 /// A bound socket, not yet served.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    source: Source,
     address: SocketAddr,
     options: Options,
     /// Read at once, so that bad files stop the start.
     pub(super) tls: Option<Tls>,
+}
+
+/// Where peers come from.
+#[derive(Debug)]
+enum Source {
+    Tcp(TcpListener),
+    /// A network that a test makes up.
+    #[cfg(test)]
+    Simulated(tokio::sync::mpsc::Receiver<(Box<dyn Socket>, SocketAddr)>),
 }
 
 impl Listener {
@@ -55,7 +65,7 @@ impl Listener {
         let failed = |source| BindError::Address { address: config.listen, source };
         let socket = listen(config).and_then(TcpListener::from_std).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address, options: Options::from(config), tls })
+        Ok(Self { source: Source::Tcp(socket), address, options: Options::from(config), tls })
     }
 
     /// The address bound, with the port the system chose.
@@ -63,29 +73,53 @@ impl Listener {
         self.address
     }
 
-    /// The next peer, its socket's options set. Waits out shortages of descriptors or memory itself. Cancel-safe.
-    pub(super) async fn accept(&self, shortage: &mut Shortage) -> (TcpStream, SocketAddr) {
-        loop {
-            match self.socket.accept().await {
-                Ok((socket, peer)) => {
-                    shortage.over();
-                    if let Err(error) = self.options.apply(&socket) {
-                        // The peer has gone already, or this kernel lacks an option: not worth a connection.
-                        tracing::debug!(%peer, %error, "socket options not set");
-                    }
-                    return (socket, peer);
-                }
-                Err(error) if is_of_the_peer(&error) => {}
-                // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever is not known: retrying at once would spin. The place
-                // for reserved descriptors, which let health checks in even now, is here.
-                Err(error) => sleep(shortage.pause(&error)).await,
+    /// A listener that peers come to from a network of a test's own, without TLS.
+    #[cfg(test)]
+    pub(crate) fn simulated(
+        config: &Config,
+        peers: tokio::sync::mpsc::Receiver<(Box<dyn Socket>, SocketAddr)>,
+    ) -> Self {
+        Self { source: Source::Simulated(peers), address: config.listen, options: Options::from(config), tls: None }
+    }
+
+    /// The next peer. Waits out shortages of descriptors or memory itself. Cancel-safe.
+    pub(super) async fn accept(&mut self, shortage: &mut Shortage) -> (Box<dyn Socket>, SocketAddr) {
+        match &mut self.source {
+            Source::Tcp(listener) => {
+                let (socket, peer) = accept(listener, &self.options, shortage).await;
+                (Box::new(socket), peer)
             }
+            #[cfg(test)]
+            Source::Simulated(peers) => match peers.recv().await {
+                Some(peer) => peer,
+                None => std::future::pending().await,
+            },
+        }
+    }
+}
+
+/// The next peer, its socket's options set.
+async fn accept(listener: &TcpListener, options: &Options, shortage: &mut Shortage) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                shortage.over();
+                if let Err(error) = options.apply(&socket) {
+                    // The peer has gone already, or this kernel lacks an option: not worth a connection.
+                    tracing::debug!(%peer, %error, "socket options not set");
+                }
+                return (socket, peer);
+            }
+            Err(error) if is_of_the_peer(&error) => {}
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever is not known: retrying at once would spin. The place for
+            // reserved descriptors, which let health checks in even now, is here.
+            Err(error) => sleep(shortage.pause(&error)).await,
         }
     }
 }
 
 fn listen(config: &Config) -> io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(config.listen), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(config.listen), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the last process's sockets to leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -182,7 +216,8 @@ mod tests {
         let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
         let listener = Listener::bind(&config).unwrap();
         let _client = TcpStream::connect(listener.local_addr()).await.unwrap();
-        let (socket, _) = listener.accept(&mut Shortage::default()).await;
+        let Source::Tcp(socket) = &listener.source else { panic!("a TCP listener") };
+        let (socket, _) = accept(socket, &listener.options, &mut Shortage::default()).await;
         assert!(socket.nodelay().unwrap());
         let socket = SockRef::from(&socket);
         assert!(socket.keepalive().unwrap());

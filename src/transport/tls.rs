@@ -15,10 +15,10 @@ use rustls::{
     },
     server::Acceptor,
 };
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{Config, TlsConfig, meter::End};
+use super::{Config, TlsConfig, coalesce::Socket, meter::End};
 
 /// Why TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ impl Tls {
     }
 
     /// The handshake, on its clock.
-    pub(super) async fn accept(&self, socket: TcpStream) -> Result<TlsStream<TcpStream>, End> {
+    pub(super) async fn accept(&self, socket: Box<dyn Socket>) -> Result<TlsStream<Box<dyn Socket>>, End> {
         let handshake = async {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
             let _permit = self.permits.acquire().await.map_err(std::io::Error::other)?;

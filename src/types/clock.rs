@@ -13,8 +13,16 @@ use std::{
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The wall clock, now. Not monotonic: whoever needs order keeps the greater of two.
+    /// The wall clock, now. Not monotonic: it jumps when the system's clock is set, so whoever needs order keeps the
+    /// greater of two.
+    ///
+    /// Not counted on from when the process began, although that would be monotonic: a clock that was wrong then would
+    /// be believed for ever, and a machine that slept would be late for ever.
     pub fn now() -> Self {
+        #[cfg(test)]
+        if let Some(simulated) = simulated::now() {
+            return simulated;
+        }
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
     }
@@ -22,6 +30,42 @@ impl Timestamp {
     /// This moment less `duration`; never before the epoch.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A wall clock that follows tokio's clock, which a test can pause; a simulation must not see the real one.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    use super::Timestamp;
+
+    thread_local! {
+        static ORIGIN: Cell<Option<(Timestamp, Instant)>> = const { Cell::new(None) };
+    }
+
+    /// From now on, until dropped, the wall clock of this thread began at `origin` and advances with tokio's clock.
+    #[must_use]
+    pub(crate) fn begin(origin: Timestamp) -> Simulated {
+        ORIGIN.set(Some((origin, Instant::now())));
+        Simulated
+    }
+
+    /// See [`begin`].
+    pub(crate) struct Simulated;
+
+    impl Drop for Simulated {
+        fn drop(&mut self) {
+            ORIGIN.set(None);
+        }
+    }
+
+    pub(super) fn now() -> Option<Timestamp> {
+        let (origin, began) = ORIGIN.get()?;
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Some(Timestamp(origin.0.saturating_add(micros)))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::source::Source;
 /// Modules from the lowest to the highest. A module may use itself and those above it in this list, which are lower in
 /// the house; never those below.
 const ORDER: &[(&str, &[&str])] = &[
-    ("words", &["types", "error", "proto"]),
+    ("words", &["types", "error", "proto", "planted"]),
     ("mechanisms", &["lifecycle", "telemetry", "health"]),
     ("core", &["registry", "log", "broker", "hub", "session"]),
     ("edges", &["auth", "transport", "connection", "service", "admin"]),

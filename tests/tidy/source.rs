@@ -40,9 +40,13 @@ impl Source {
         found
     }
 
-    /// Whether all of it is test: `foo/tests.rs`, and what stands in `foo/tests/`. Tests may use what they like.
+    /// Whether all of it is test: `foo/tests.rs`, what stands in `foo/tests/`, and the simulation. Tests may use what
+    /// they like.
     pub fn is_test(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+        let whole = ["src/sim.rs", "src/sim/"];
+        self.path.ends_with("/tests.rs")
+            || self.path.contains("/tests/")
+            || whole.iter().any(|whole| self.path.starts_with(whole))
     }
 
     /// Modules from the crate's root down to this file: `["cli", "serve"]` for `src/cli/serve.rs`; `["main"]` and

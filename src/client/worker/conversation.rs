@@ -168,7 +168,7 @@ impl Conversation {
             (Some(link), Some(home)) => {
                 self.window.take(self.shared.wishes().taken);
                 let credit = if paused { None } else { self.window.extend().map(wire::credit) };
-                let frame = v1::Flow { session: home.alias, credit, paused: Some(paused), acked: None };
+                let frame = v1::Flow { session: home.alias, credit, paused: Some(paused), ..v1::Flow::default() };
                 let id = link.request_id();
                 link.ask(id, flow(frame), Awaited::Handle(done));
             }
@@ -186,8 +186,9 @@ impl Conversation {
         let credit = if self.paused { None } else { self.window.extend().map(wire::credit) };
         if acked.is_some() || credit.is_some() {
             self.acked = acked.or(self.acked);
-            let acked = acked.map(|acked| acked.offset);
-            link.push(flow(v1::Flow { session: home.alias, acked, credit, paused: None }));
+            let (acked_epoch, acked) = acked.map(|acked| (acked.epoch, acked.offset)).unzip();
+            let acked_epoch = acked_epoch.unwrap_or_default();
+            link.push(flow(v1::Flow { session: home.alias, acked, acked_epoch, credit, paused: None }));
         }
         self.pump(link, now);
     }
@@ -295,5 +296,5 @@ fn too_large(size: usize, limit: usize) -> Error {
     )
 }
 
-/// What the worker looks sessions up by.
-pub(super) type Conversations = std::collections::HashMap<SessionKey, Conversation>;
+/// What the worker looks sessions up by; ordered, so that they are opened in the order the application opened them.
+pub(super) type Conversations = std::collections::BTreeMap<SessionKey, Conversation>;

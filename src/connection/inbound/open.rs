@@ -66,14 +66,15 @@ impl Inbound {
 
     fn add(&self, opening: Opening, mut attachment: Option<Attachment>) -> Result<(), Failure> {
         let alias = opening.wish.alias;
-        let own = || Estate::new(opening.feed.topic().clone());
+        let attach = attachment.as_ref().map_or(1, Attachment::attach);
+        let own = || Estate::new(opening.feed.topic().clone(), attach);
         let estate = attachment.as_ref().map_or_else(own, |attachment| attachment.estate().clone());
-        if let Err(failure) = self.register(&opening, &estate) {
+        if let Err(failure) = self.register(&opening, &estate, attach) {
             attachment.as_mut().filter(|attachment| attachment.is_fresh()).map(Attachment::forget);
             return Err(failure);
         }
         let Opening { wish, feed, producer, session, recovery } = opening;
-        // Only now, with the name taken: nobody else can store one of the session's publishes any more.
+        // Only now, with the name taken: nobody else can store a publish of the session any more.
         let (head, published_seq) = {
             let log = feed.log();
             (log.head(), log.published_seq(&producer))
@@ -83,7 +84,7 @@ impl Inbound {
             start: Some(if wish.reads { session.cursor() } else { head }.into()),
             head: Some(head.into()),
             recovery: recovery_frame(recovery) as i32,
-            attach: attachment.as_ref().map_or(1, Attachment::attach),
+            attach,
             published_seq,
             delivery_policy: policy_frame(session.policy()) as i32,
             topic_class: class_frame(feed.class()) as i32,
@@ -95,6 +96,7 @@ impl Inbound {
             numbering: Numbering::new(producer.clone(), fresh, published_seq),
             may_publish: wish.publishes && feed.topic().presence_of().is_none(),
             producer,
+            attach,
             attachment,
             estate,
             reading: wish.reads.then(|| Reading::new(session, reader())),
@@ -109,20 +111,17 @@ impl Inbound {
     }
 
     /// What the session has in its topic besides reading it.
-    fn register(&self, opening: &Opening, estate: &Estate) -> Result<(), Failure> {
+    fn register(&self, opening: &Opening, estate: &Estate, attach: u64) -> Result<(), Failure> {
         let Opening { wish, feed, producer, session, .. } = opening;
-        if wish.required {
-            estate.hold(feed, session.cursor().offset)?;
-        } else {
-            estate.release_hold();
-        }
         match &wish.presence {
-            Some(info) => estate.enter(&self.shared.hub, producer, info),
-            None => {
-                estate.leave_presence();
-                Ok(())
-            }
+            Some(info) => estate.enter(attach, &self.shared.hub, producer, info)?,
+            None => estate.leave_presence(attach)?,
         }
+        let onward = session.onward(&feed.log());
+        if wish.reads {
+            estate.begin(attach, onward)?;
+        }
+        if wish.required { estate.hold(attach, feed, onward.offset) } else { estate.release_hold(attach) }
     }
 }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     error::{Failure, Reason},
     hub::{Class, Feed, PolicyName},
+    planted::{self, Bug},
     proto::v1,
     session::{Credit, Options, Start},
     types::{Cursor, Timestamp},
@@ -28,8 +29,8 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    /// Reads it for a topic. `kept` is the place that is kept of the session, if one is, with what it acknowledged.
-    pub(super) fn read(open: v1::OpenSession, feed: &Feed, kept: Option<Option<Cursor>>) -> Result<Self, Failure> {
+    /// Reads it for a topic. `kept` is the place that is kept of the session, if one is.
+    pub(super) fn read(open: v1::OpenSession, feed: &Feed, kept: Option<Cursor>) -> Result<Self, Failure> {
         let mode = mode(open.mode)?;
         if open.last_attach > MAX_ATTACH {
             return Err(Failure::new(Reason::InvalidField, "last_attach is no number this server gave out"));
@@ -62,6 +63,7 @@ impl Wish {
         }
         match &self.presence {
             Some(_) if feed.topic().presence_of().is_some() => unsupported("nobody can be in a presence topic"),
+            Some(_) if feed.topic().presence().is_err() => unsupported("the topic's name is too long for a presence"),
             Some(info) if info.len() > MAX_INFO_LEN => {
                 let failure = Failure::new(Reason::InvalidField, format!("is longer than {MAX_INFO_LEN} bytes"));
                 Err(failure.with("field", "presence.info"))
@@ -91,24 +93,25 @@ fn mode(mode: i32) -> Result<v1::SessionMode, Failure> {
 fn start(
     wanted: Option<&v1::StartPosition>,
     class: Class,
-    kept: Option<Option<Cursor>>,
+    kept: Option<Cursor>,
     last_attach: u64,
 ) -> Result<Start, Failure> {
     use v1::start_position::Position;
-    // What a signal topic still holds is for those who were there.
-    if class == Class::Signal {
-        return Ok(Start::Live);
-    }
     match wanted.and_then(|start| start.position.as_ref()) {
+        Some(Position::Snapshot(_)) => Ok(Start::Snapshot),
+        // What a signal topic still holds is for those who were there.
+        _ if class == Class::Signal => Ok(Start::Live),
         None | Some(Position::Live(_)) => Ok(Start::Live),
         Some(Position::Earliest(_)) => Ok(Start::Earliest),
+        Some(Position::Cursor(_)) if kept.is_some() && planted::active(Bug::ReplaysFromAck) => {
+            Ok(kept.map_or(Start::Live, Start::Cursor))
+        }
         Some(Position::Cursor(cursor)) => Ok(Start::Cursor((*cursor).into())),
         Some(Position::Acked(_)) if kept.is_none() && last_attach > 0 => {
             Err(Failure::new(Reason::SessionExpired, "the place of the session is no longer kept"))
         }
-        Some(Position::Acked(_)) => Ok(kept.flatten().map_or(Start::Live, Start::Cursor)),
+        Some(Position::Acked(_)) => Ok(kept.map_or(Start::Live, Start::Cursor)),
         Some(Position::LastN(last)) => Ok(Start::LastN(last.count)),
         Some(Position::Since(since)) => Ok(Start::Since(Timestamp(since.time_us))),
-        Some(Position::Snapshot(_)) => Ok(Start::Snapshot),
     }
 }

@@ -36,6 +36,8 @@ enum Action {
     },
     /// The log is lost.
     Lose,
+    /// The client half-closes.
+    StopAtHead,
 }
 
 /// What a run is made with, and what has been granted in all since the open.
@@ -44,6 +46,9 @@ struct Setting {
     policy: Policy,
     keyed: bool,
     history: u64,
+    strict: bool,
+    no_follow: bool,
+    unlimited: bool,
 }
 
 struct Reference;
@@ -59,9 +64,13 @@ impl ReferenceStateMachine for Reference {
             (1_u64..6).prop_map(|limit| Policy::Disconnect { limit }),
             (0_u64..80).prop_map(|millis| Policy::Conflate { interval: Duration::from_millis(millis) }),
         ];
-        let setting = (policy, any::<bool>(), 6_u64..20);
+        let rarely = || prop::bool::weighted(0.2);
+        let setting = (policy, any::<bool>(), 3_u64..20, rarely(), rarely(), rarely());
         setting
-            .prop_map(|(policy, keyed, history)| Setting { policy, keyed: keyed || policy.conflates(), history })
+            .prop_map(|(policy, keyed, history, strict, no_follow, unlimited)| {
+                let keyed = keyed || policy.conflates();
+                Setting { policy, keyed, history, strict, no_follow, unlimited }
+            })
             .boxed()
     }
 
@@ -74,6 +83,7 @@ impl ReferenceStateMachine for Reference {
             2 => (0_u64..60).prop_map(|millis| Action::Wait { millis }),
             1 => any::<bool>().prop_map(|paused| Action::Resume { paused }),
             1 => Just(Action::Lose),
+            1 => Just(Action::StopAtHead),
         ]
         .boxed()
     }
@@ -95,6 +105,8 @@ struct Machine {
     sent: Credit,
     paused: bool,
     ended: bool,
+    /// Where it is to end, if it is, and in which epoch.
+    stop_at: Option<(u64, u64)>,
     cursor: Cursor,
     /// The client's picture of a keyed topic, and the one it is being told anew.
     picture: Option<BTreeMap<Bytes, u64>>,
@@ -105,10 +117,12 @@ impl Machine {
     fn new(setting: &Setting) -> Self {
         let log = Self::empty(setting);
         let now = Instant::now();
-        let session = Self::open(if setting.keyed { Start::Snapshot } else { Start::Live }, setting, &log);
+        let start = if setting.keyed { Start::Snapshot } else { Start::Live };
+        let session = Self::open(start, setting, &log).expect("nothing is gone yet");
         Self {
             setting: setting.clone(),
             cursor: session.cursor(),
+            stop_at: setting.no_follow.then(|| (log.head().epoch, log.head().offset)),
             log,
             session,
             now,
@@ -126,16 +140,28 @@ impl Machine {
         Log::new(Limits { max_keys: if setting.keyed { 100 } else { 0 }, ..limits(setting.history) })
     }
 
-    fn open(start: Start, setting: &Setting, log: &Log) -> Session {
-        let options = Options { credit: Some(Credit::default()), policy: setting.policy, ..Options::default() };
-        open(start, options, log)
+    fn open(start: Start, setting: &Setting, log: &Log) -> Result<Session, Failure> {
+        let Setting { policy, strict, no_follow, unlimited, .. } = *setting;
+        let credit = (!unlimited).then(Credit::default);
+        Session::open(start, Options { strict, no_follow, credit, policy }, log).map(|(session, _)| session)
     }
 
     fn resume(&mut self, paused: bool) {
         // A client whose picture is not whole asks for a new one.
         let whole = self.fresh.is_none();
         let start = if whole { Start::Cursor(self.cursor) } else { Start::Snapshot };
-        self.session = Self::open(start, &self.setting, &self.log);
+        match Self::open(start, &self.setting, &self.log) {
+            Ok(session) => self.session = session,
+            Err(_) => {
+                assert!(self.setting.strict && whole, "only what is strict is refused");
+                // It begins anew, without its cursor.
+                self.fresh = None;
+                self.picture = None;
+                self.session = Self::open(Start::Live, &self.setting, &self.log).expect("nothing is asked for");
+                self.cursor = self.session.cursor();
+            }
+        }
+        self.stop_at = self.setting.no_follow.then(|| (self.log.head().epoch, self.log.head().offset));
         if !whole {
             self.cursor = self.session.cursor();
             self.fresh = Some(BTreeMap::new());
@@ -166,12 +192,14 @@ impl Machine {
             }
             Step::Blocked => assert!(self.paused || self.credit_is_used(), "blocked without a reason"),
             Step::Later(at) => assert!(at > self.now && self.setting.policy.conflates()),
-            Step::End(failure) => {
-                assert!(matches!(self.setting.policy, Policy::Disconnect { .. }), "{failure:?}");
-                self.ended = true;
-            }
+            Step::End(failure) => self.end(failure),
             Step::Gap(gap) => {
-                assert!(!self.paused && !self.ended);
+                assert!(!self.paused && !self.ended && !self.setting.strict);
+                assert!(!self.is_done(), "it had come as far as it was to");
+                let head = self.log.head();
+                if gap.to.epoch != gap.from.epoch || gap.reason == GapReason::Diverged {
+                    self.stop_at = self.stop_at.map(|_| (head.epoch, head.offset));
+                }
                 assert_eq!((gap.from.epoch, gap.from.offset), (self.cursor.epoch, self.cursor.offset));
                 let counted = matches!(gap.reason, GapReason::Retention | GapReason::Slow);
                 assert!(!counted || gap.count == gap.to.offset - gap.from.offset && gap.count > 0);
@@ -187,6 +215,29 @@ impl Machine {
                 self.receive(&records, skipped, snapshot);
             }
         }
+    }
+
+    /// It has come as far as it was to.
+    fn is_done(&self) -> bool {
+        let cursor = self.cursor;
+        let there = self.stop_at.is_some_and(|(epoch, stop)| cursor.epoch == epoch && cursor.offset >= stop);
+        there && self.fresh.is_none()
+    }
+
+    fn end(&mut self, failure: Option<Failure>) {
+        match failure.map(|failure| failure.reason) {
+            None => assert!(!self.paused && self.stop_at.is_some(), "nobody asked it to end"),
+            Some(Reason::SlowSession) => {
+                assert!(self.stop_at.is_none(), "what only reads history is not slow");
+                let may_end = matches!(self.setting.policy, Policy::Disconnect { .. });
+                assert!(may_end || (self.setting.strict && matches!(self.setting.policy, Policy::DropOldest { .. })));
+            }
+            Some(reason) => {
+                assert!(self.setting.strict, "{reason:?}");
+                assert!(!self.is_done(), "it had come as far as it was to: {reason:?}");
+            }
+        }
+        self.ended = true;
     }
 
     fn receive(&mut self, records: &[crate::log::Record], skipped: u64, snapshot: bool) {
@@ -216,6 +267,9 @@ impl Machine {
     }
 
     fn credit_is_used(&self) -> bool {
+        if self.setting.unlimited && self.granted == Credit::default() {
+            return false;
+        }
         let bytes = !self.any_bytes && self.sent.bytes >= self.granted.bytes;
         self.sent.events >= self.granted.events || bytes
     }
@@ -223,6 +277,10 @@ impl Machine {
     /// Caught up, a reader of a keyed topic knows exactly what is there.
     fn check_picture(&self) {
         let Some(keys) = self.log.keys().filter(|_| !self.ended && self.fresh.is_none()) else { return };
+        // Who began without a snapshot has no whole picture.
+        if self.picture.is_none() {
+            return;
+        }
         let there = keys.list(b"", usize::MAX).into_iter().map(|(key, _, record)| (key.clone(), record.offset));
         assert_eq!(self.picture.as_ref(), Some(&there.collect()));
     }
@@ -269,8 +327,11 @@ impl StateMachineTest for Machine {
             Action::Pause(paused) => machine.flow(None, Some(paused)),
             Action::Wait { millis } => machine.now += Duration::from_millis(millis),
             Action::Resume { paused } => machine.resume(paused),
-            Action::Lose => {
-                machine.log = Self::empty(&machine.setting);
+            Action::Lose => machine.log = Self::empty(&machine.setting),
+            Action::StopAtHead => {
+                let head = machine.log.head();
+                machine.session.on(Event::StopAtHead { log: &machine.log });
+                machine.stop_at.get_or_insert((head.epoch, head.offset));
             }
         }
         machine
@@ -278,7 +339,7 @@ impl StateMachineTest for Machine {
 }
 
 prop_state_machine! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_a_session_keeps_its_promises(sequential 1..120 => Machine);

@@ -1,12 +1,12 @@
 //! Back-pressure: a topic with `max_lag` has its publishers wait for the readers that are required. `held` has four.
 
-use bowline::proto::v1::{Advice, CloseSession, OpenSession, PublishBatchRequest, PublishRequest};
+use bowline::proto::v1::{Advice, CloseSession, Cursor, Flow, OpenSession, PublishBatchRequest, PublishRequest};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::{assert_advised, assert_status_advised, numbers, refused, server, server_with};
 use crate::support::{
-    TestClient, TestServer, acknowledge, close, credit, earliest, event, eventually, named, open, publish,
+    TestClient, TestServer, acknowledge, after, close, credit, earliest, event, eventually, named, open, publish,
 };
 
 fn required(session: u32, session_id: &str) -> OpenSession {
@@ -119,6 +119,25 @@ async fn rule_10_a_required_reader_counts_from_where_it_begins() {
     assert_eq!(fill(&server).await, 0, "twenty behind");
     acknowledged(&mut reader, 18).await;
     assert_eq!(fill(&server).await, 2);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_10_a_required_reader_of_another_epoch_is_waited_for_from_where_it_will_go_on() {
+    let server = server().await;
+    let head = server.store("held", &["1"]).await[0].cursor.unwrap();
+    let elsewhere = Cursor { epoch: head.epoch ^ 1, offset: 1000, time_us: 0 };
+    let mut reader = server.connect("reader").await;
+    reader.open(OpenSession { start: after(elsewhere), ..required(1, "desk") }).await;
+    assert_eq!(reader.gap().await.to.unwrap().offset, 0);
+    assert_eq!(fill(&server).await, 3);
+    // What was processed of another log says nothing of this one.
+    reader.events(1, 4).await;
+    for (acked_epoch, room) in [(elsewhere.epoch, 0), (head.epoch, 2)] {
+        let request = reader.ask(Flow { acked_epoch, ..acknowledge(1, 2) }).await;
+        assert_eq!(reader.answer(request).await.failure, None);
+        assert_eq!(fill(&server).await, room);
+    }
     server.leave().await;
 }
 
