@@ -88,7 +88,7 @@ fn a_stock_python_client_converses() {
         .env("PYTHONPATH", &generated)
         .env("BOWLINE_ADDRESS", server.address.to_string()));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("Ran 31 tests"), "all of them ran: {said}");
+    assert!(said.contains("Ran 32 tests"), "all of them ran: {said}");
 }
 
 #[test]
@@ -145,6 +145,9 @@ fn grpcurl_needs_no_proto_files() {
     let event = r#"{"topic": "interop.grpcurl", "event": {"payload": "aGVsbG8="}}"#;
     let published = grpcurl(&program, &server, &["-d", event], &["bowline.v1.TopicService/Publish"]);
     assert!(published.contains("\"offset\": \"1\"") && published.contains("DURABILITY_ACCEPTED"), "{published}");
+    let nobody = r#"{"topic": "interop.grpcurl"}"#;
+    let present = grpcurl(&program, &server, &["-d", nobody], &["bowline.v1.TopicService/GetPresence"]);
+    assert_eq!(present.trim(), "{}", "nobody is there");
 }
 
 #[test]

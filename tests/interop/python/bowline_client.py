@@ -165,7 +165,9 @@ class Connection:
         for event in delivery.events:
             assert event.offset > last, f"offset {event.offset} after {last}"
             last = event.offset
-        cursor.offset = last
+        covered = len(delivery.events) + delivery.skipped
+        assert last - delivery.prev == covered, f"not all accounted for: {delivery}"
+        cursor.offset, cursor.time_us = last, delivery.events[-1].time_us
         return list(delivery.events)
 
     def skip(self, gap):

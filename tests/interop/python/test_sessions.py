@@ -73,6 +73,21 @@ class Sessions(Bench):
         self.assertTrue(repeated.duplicate)
         self.assertEqual(repeated.cursor.offset, 1)
 
+    def test_a_client_that_is_killed_again_and_again_has_every_event_once(self):
+        self.store(self.topic, [new_event(b"%d" % n) for n in range(1000)])
+        seen, start, attach = [], EARLIEST, 0
+        while len(seen) < 1000:
+            connection = self.connect()
+            opened = connection.open(
+                1, "desk", self.topic, start=start, last_attach=attach, credit=events_in_all(300)
+            )
+            self.assertGreater(opened.attach, attach)
+            attach = opened.attach
+            seen += payloads(connection.receive(min(300, 1000 - len(seen))))
+            start = stream_pb2.StartPosition(cursor=connection.cursors[1])
+            connection.vanish()
+        self.assertEqual(seen, [str(n) for n in range(1000)])
+
     def test_what_was_acknowledged_is_where_a_client_without_memory_goes_on(self):
         self.store_payloads("a", "b", "c")
         first = self.connect()

@@ -45,7 +45,7 @@ async fn rule_13_a_session_that_is_idle_and_caught_up_is_marked_with_the_newest_
     assert_eq!((mark.offset, mark.time_us), (head.offset, head.time_us));
     client.open(open(2, "empty")).await;
     let all = marks(&mut client, 2).await;
-    assert_eq!(all.iter().map(|mark| (mark.session, mark.offset)).collect::<Vec<_>>(), [(1, 3), (2, 0)]);
+    assert_eq!(all.iter().map(|mark| (mark.session, mark.offset)).collect::<HashSet<_>>(), [(1, 3), (2, 0)].into());
     server.leave().await;
 }
 

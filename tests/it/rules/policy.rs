@@ -102,6 +102,22 @@ async fn rule_10_drop_oldest_jumps_so_that_the_newest_remain_and_says_so() {
 }
 
 #[tokio::test]
+async fn rule_10_drop_oldest_acts_on_a_paused_session_too_and_its_gap_waits_for_the_resume() {
+    let server = server().await;
+    let mut client = server.connect("alice").await;
+    client.open(open(1, "drop")).await;
+    client.ask(paused(1, true)).await;
+    client.reply().await;
+    server.store("drop", &numbers(1, 10)).await;
+    assert!(client.is_quiet().await);
+    client.send(paused(1, false)).await;
+    let gap = client.gap().await;
+    assert_eq!((gap.reason(), gap.count), (GapReason::Slow, 6));
+    assert_eq!(payloads(&client.events(1, 4).await), numbers(7, 10));
+    server.leave().await;
+}
+
+#[tokio::test]
 async fn rule_10_drop_oldest_drops_nothing_the_session_has_credit_for() {
     let server = server().await;
     let mut client = server.connect("alice").await;

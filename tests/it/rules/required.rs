@@ -6,7 +6,7 @@ use tonic_types::StatusExt as _;
 
 use super::{assert_advised, assert_status_advised, numbers, refused, server, server_with};
 use crate::support::{
-    TestClient, TestServer, acknowledge, after, close, credit, earliest, event, eventually, flow, named, open, publish,
+    TestClient, TestServer, acknowledge, after, close, credit, earliest, event, eventually, named, open, publish,
 };
 
 fn required(session: u32, session_id: &str) -> OpenSession {
@@ -123,6 +123,25 @@ async fn rule_10_a_required_reader_counts_from_where_it_begins() {
 }
 
 #[tokio::test]
+async fn rule_10_a_required_reader_of_another_epoch_is_waited_for_from_where_it_will_go_on() {
+    let server = server().await;
+    let head = server.store("held", &["1"]).await[0].cursor.unwrap();
+    let elsewhere = Cursor { epoch: head.epoch ^ 1, offset: 1000, time_us: 0 };
+    let mut reader = server.connect("reader").await;
+    reader.open(OpenSession { start: after(elsewhere), ..required(1, "desk") }).await;
+    assert_eq!(reader.gap().await.to.unwrap().offset, 0);
+    assert_eq!(fill(&server).await, 3);
+    // What was processed of another log says nothing of this one.
+    reader.events(1, 4).await;
+    for (acked_epoch, room) in [(elsewhere.epoch, 0), (head.epoch, 2)] {
+        let request = reader.ask(Flow { acked_epoch, ..acknowledge(1, 2) }).await;
+        assert_eq!(reader.answer(request).await.failure, None);
+        assert_eq!(fill(&server).await, room);
+    }
+    server.leave().await;
+}
+
+#[tokio::test]
 async fn rule_10_publishers_no_longer_wait_for_a_reader_that_closes_or_is_opened_as_not_required() {
     let server = server().await;
     let mut reader = reader(&server, "desk").await;
@@ -217,24 +236,5 @@ async fn rule_10_a_publish_that_was_stored_is_recognised_even_while_publishers_h
     }
     let answer = writer.publish(publish(1, 4, "x")).await;
     assert_eq!((answer.failure, answer.duplicate), (None, true));
-    server.leave().await;
-}
-
-#[tokio::test]
-async fn rule_07_a_required_reader_of_another_epoch_is_waited_for_from_where_it_goes_on() {
-    let server = server().await;
-    server.store("held", &numbers(1, 1)).await;
-    let elsewhere = Cursor { epoch: 1, offset: 1000, time_us: 0 };
-    let mut reader = server.connect("reader").await;
-    reader.open(OpenSession { start: after(elsewhere), ..required(1, "desk") }).await;
-    assert_eq!(reader.gap().await.to.unwrap().offset, 0);
-    assert_eq!(fill(&server).await, 3, "one was there");
-    // What was processed of another log says nothing of this one.
-    reader.events(1, 4).await;
-    let request = reader.ask(Flow { acked: Some(4), acked_epoch: 1, ..flow(1) }).await;
-    assert_eq!(reader.answer(request).await.failure, None);
-    assert_eq!(fill(&server).await, 0);
-    acknowledged(&mut reader, 4).await;
-    assert_eq!(fill(&server).await, 4);
     server.leave().await;
 }

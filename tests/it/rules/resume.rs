@@ -1,6 +1,6 @@
 //! Rule 4: a session is opened again with the cursor of its client, and needs nothing else.
 
-use bowline::proto::v1::{Cursor, GapReason, OpenSession, Recovery};
+use bowline::proto::v1::{Cursor, Flow, GapReason, OpenSession, Recovery};
 
 use super::{numbers, server, server_with};
 use crate::support::{acked, acknowledge, after, earliest, eventually, named, open, payloads};
@@ -55,6 +55,24 @@ async fn rule_04_what_was_acknowledged_is_kept_for_a_client_that_lost_its_memory
     let mut client = server.connect("alice").await;
     client.open(OpenSession { start: acked(), ..named(1, "t", "desk") }).await;
     assert_eq!(payloads(&client.events(1, 2).await), numbers(4, 5));
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_04_what_was_acknowledged_of_another_epoch_counts_for_nothing() {
+    let server = server().await;
+    let head = server.store("t", &numbers(1, 5)).await[4].cursor.unwrap();
+    let mut client = server.connect("alice").await;
+    client.open(OpenSession { start: earliest(), ..named(1, "t", "desk") }).await;
+    client.events(1, 5).await;
+    for (acked, acked_epoch) in [(3, head.epoch), (4, head.epoch ^ 1)] {
+        client.ask(Flow { acked_epoch, ..acknowledge(1, acked) }).await;
+        assert_eq!(client.reply().await.failure, None);
+    }
+    client.sever();
+    let mut client = server.connect("alice").await;
+    let opened = client.open(OpenSession { start: acked(), ..named(1, "t", "desk") }).await;
+    assert_eq!(opened.start.unwrap().offset, 3);
     server.leave().await;
 }
 

@@ -69,6 +69,21 @@ async fn rule_11_acked_begins_after_what_the_session_acknowledged_or_live_if_it_
 }
 
 #[tokio::test]
+async fn rule_11_acked_begins_where_the_session_began_as_long_as_it_has_acknowledged_nothing() {
+    let server = server().await;
+    server.store("t", &numbers(1, 5)).await;
+    let mut client = server.connect("alice").await;
+    client.open(OpenSession { start: last(2), ..named(1, "t", "desk") }).await;
+    client.events(1, 2).await;
+    client.sever();
+    let mut client = server.connect("alice").await;
+    let opened = client.open(OpenSession { start: acked(), ..named(1, "t", "desk") }).await;
+    assert_eq!((opened.recovery(), opened.start.unwrap().offset), (Recovery::Full, 3));
+    assert_eq!(payloads(&client.events(1, 2).await), numbers(4, 5));
+    server.leave().await;
+}
+
+#[tokio::test]
 async fn rule_11_every_position_in_history_works_in_a_keyed_topic_too() {
     let server = server().await;
     let stored = server.publish("state.t", keyed(&["a=1", "b=1", "a=2", "-b", "a=3"])).await;
@@ -97,7 +112,7 @@ async fn rule_11_every_position_in_history_works_in_a_keyed_topic_too() {
 async fn rule_11_only_keyed_topics_have_a_snapshot_to_begin_with() {
     let server = server().await;
     let mut client = server.connect("alice").await;
-    for topic in ["t", "echo"] {
+    for topic in ["t", "signal.t", "echo"] {
         let failure = refused(&mut client, OpenSession { start: snapshot(), ..open(1, topic) }).await;
         assert_advised(Some(&failure), Code::Unimplemented, "UNSUPPORTED", Advice::None);
     }

@@ -64,8 +64,8 @@ async fn a_connection_is_shown_with_its_sessions() {
     assert_eq!((row.connection_id, row.client_id.as_str(), row.agent.as_str()), (id, "alice", "tester/1"));
     assert_eq!((row.state, row.session_count, row.received_count), (ConnectionState::Connected as i32, 2, 5));
     assert!(row.peer.starts_with("127.0.0.1:") && row.sent_count >= 5, "{row:?}", row = row.peer);
-    // Ordered by id; a nameless session goes by its alias.
-    let [nameless, desk] = &shown.sessions[..] else { panic!("{:?}", shown.sessions) };
+    // Ordered by id; a nameless session goes by one that was made up for it.
+    let [desk, nameless] = &shown.sessions[..] else { panic!("{:?}", shown.sessions) };
     assert_eq!((desk.session_id.as_str(), desk.topic.as_str(), desk.attach), ("desk", "t", 1));
     assert_eq!((desk.cursor_offset, desk.lag_events, desk.delivered_count, desk.paused), (2, 1, 2, false));
     assert_eq!((nameless.topic.as_str(), nameless.paused, nameless.lag_events), ("other", true, 1));
