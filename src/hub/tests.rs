@@ -19,6 +19,13 @@ fn taken(ready: &ReadySet) -> Vec<u32> {
     aliases
 }
 
+/// A reader whose lane is there to be woken.
+fn armed(feed: &Arc<Feed>, alias: u32, ready: &Arc<ReadySet>) -> ReaderGuard {
+    let guard = feed.attach(Reader::new(alias, ready.clone()));
+    guard.reader().rearm();
+    guard
+}
+
 #[test]
 fn sessions_of_one_topic_share_a_feed_that_ends_with_the_last() {
     let hub = hub();
@@ -35,7 +42,7 @@ fn a_publish_wakes_each_reader_once_until_it_has_looked() {
     let hub = hub();
     let feed = hub.join(&topic("t")).unwrap();
     let ready = Arc::new(ReadySet::default());
-    let guards: Vec<_> = (1..=3).map(|alias| feed.attach(Reader::new(alias, ready.clone()))).collect();
+    let guards: Vec<_> = (1..=3).map(|alias| armed(&feed, alias, &ready)).collect();
     hub.publish(&topic("t"), event()).unwrap();
     hub.publish(&topic("t"), event()).unwrap();
     assert_eq!(taken(&ready), [1, 2, 3]);
@@ -50,7 +57,7 @@ fn a_reader_that_leaves_is_not_woken_and_takes_nobody_with_it() {
     let hub = hub();
     let feed = hub.join(&topic("t")).unwrap();
     let ready = Arc::new(ReadySet::default());
-    let mut guards: Vec<_> = (1..=5).map(|alias| feed.attach(Reader::new(alias, ready.clone()))).collect();
+    let mut guards: Vec<_> = (1..=5).map(|alias| armed(&feed, alias, &ready)).collect();
     guards.remove(1);
     guards.remove(0);
     hub.publish(&topic("t"), event()).unwrap();
