@@ -92,7 +92,7 @@ async fn rule_14_a_topic_whose_presence_could_not_be_named_has_none() {
     let mut client = server.connect("alice").await;
     let longest = "x".repeat(255);
     let failure = refused(&mut client, OpenSession { presence: present("x"), ..named(1, &longest, "desk") }).await;
-    assert_advised(Some(&failure), Code::Unimplemented, "UNSUPPORTED", Advice::None);
+    assert_advised(Some(&failure), Code::InvalidArgument, "INVALID_FIELD", Advice::None);
     assert_eq!(client.open(named(1, &longest, "desk")).await.attach, 1, "it opens without");
     server.leave().await;
 }
