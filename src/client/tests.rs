@@ -441,6 +441,23 @@ async fn a_pause_is_acknowledged_and_outlives_the_connection() {
 }
 
 #[tokio::test]
+async fn a_pause_that_meets_the_end_of_its_session_is_in_force_all_the_same() {
+    let mut script = Script::new().await;
+    let (client, mut call) = script.connected().await;
+    let (session, frame) = open(&client, &mut call, prices(), 0).await;
+    let (paused, ()) = tokio::join!(session.pause(), async {
+        let (request_id, _) = call.flow().await;
+        call.closed(frame.session, failure(Reason::SlowSession)).await;
+        let failure = failure(Reason::UnknownSession);
+        call.send(Frame::Reply(v1::Reply { request_id, failure, ..v1::Reply::default() })).await;
+    });
+    paused.unwrap();
+    let again = call.opens().await;
+    assert_eq!(again.credit, Some(v1::Credit::default()));
+    assert_eq!(call.flow().await.1.paused, Some(true));
+}
+
+#[tokio::test]
 async fn a_silent_server_is_probed_and_then_taken_as_lost() {
     let mut script = Script::new().await;
     let (_client, mut call) = script.connected().await;

@@ -77,6 +77,8 @@ impl Worker {
         let failure = reply.failure.take().map(wire::refusal);
         match awaited {
             Awaited::Handle(done) => {
+                // A pause of an attach that has just ended is in force all the same: the session is opened again paused.
+                let failure = failure.filter(|refusal| refusal.reason != "UNKNOWN_SESSION");
                 let answered = failure.map_or(Ok(()), |refusal| Err(Error::refused(ErrorKind::Refused, refusal)));
                 answer(done, answered);
             }
