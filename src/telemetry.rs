@@ -20,7 +20,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::sync::oneshot;
 use tracing::Level;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer, Registry, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 pub use config::{Config, Format, Otlp};
@@ -70,7 +70,7 @@ pub fn start(config: &Config, node: &str, metrics: &Arc<Metrics>) -> Result<Tele
 }
 
 fn logs(config: &Config) -> Result<Box<dyn Layer<Registry> + Send + Sync>, StartError> {
-    let filter = EnvFilter::builder().parse(&config.log)?;
+    let filter: Targets = config.log.parse()?;
     let terminal = io::stderr().is_terminal();
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(terminal);
     Ok(match config.format {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use crate::types::Secret;
 
@@ -84,7 +84,7 @@ impl Config {
                 problems.push((key.to_owned(), sentence));
             }
         };
-        let directives = EnvFilter::builder().parse(&self.log);
+        let directives = self.log.parse::<Targets>();
         must(!self.log.trim().is_empty(), "log", "must not be empty; write \"off\" for no logs".into());
         if let Err(error) = directives {
             must(false, "log", format!("is {:?}, which is no level or list of directives: {error}", self.log));
