@@ -99,17 +99,16 @@ impl Hub {
         Ok(published)
     }
 
-    /// Says that a session is in a topic, until its scope in the feed that is returned ends.
+    /// Says that a session is in a topic, until its scope in the feed that is returned ends. KEY_LIMIT if too many are.
     pub fn announce(&self, topic: &Topic, producer: &Producer, info: &Bytes) -> Result<Arc<Feed>, Failure> {
         let feed = self.join(&topic.presence()?)?;
-        feed.publish(NewEvent {
-            key: format!("{} {}", producer.client_id(), producer.session_id()).into(),
-            payload: info.clone(),
-            publisher: Some(producer.client_id().clone()),
-            scope: Some(producer.clone()),
-            ..NewEvent::default()
-        })?;
+        feed.publish(membership(producer, info))?;
         Ok(feed)
+    }
+
+    /// Fails as [`Hub::announce`] would at this moment.
+    pub fn check_announce(&self, topic: &Topic, producer: &Producer, info: &Bytes) -> Result<(), Failure> {
+        self.join(&topic.presence()?)?.log().check(&membership(producer, info))
     }
 
     /// Who is in a topic, as the log that says so; none if nobody was since it was last forgotten.
@@ -167,6 +166,17 @@ impl Hub {
 
     fn limits(&self, rule: &Rule) -> Limits {
         rule.limits(self.config.dedupe_window)
+    }
+}
+
+/// What a member's presence is: a key of its own that dies with its session.
+fn membership(producer: &Producer, info: &Bytes) -> NewEvent {
+    NewEvent {
+        key: format!("{} {}", producer.client_id(), producer.session_id()).into(),
+        payload: info.clone(),
+        publisher: Some(producer.client_id().clone()),
+        scope: Some(producer.clone()),
+        ..NewEvent::default()
     }
 }
 

@@ -115,7 +115,7 @@ impl Log {
             self.dedupes.remember(&event.dedupe, (offset, time));
             return Ok(self.published(offset, time, true));
         }
-        self.admit(&event)?;
+        self.check(&event)?;
         let (offset, time) = (self.head.0 + 1, now.max(Timestamp(self.head.1.0 + 1)));
         let encoded = proto::encode_event(&event, offset, time);
         if planted::strikes(Bug::AnswersUnstored, 60) {
@@ -133,8 +133,8 @@ impl Log {
         Ok(self.published(offset, time, false))
     }
 
-    /// Whether a publish that is none of those before may be stored.
-    fn admit(&self, event: &NewEvent) -> Result<(), Failure> {
+    /// Whether a publish that is none of those before may be stored; fails as [`Log::append`] does.
+    pub fn check(&self, event: &NewEvent) -> Result<(), Failure> {
         let head = self.head.0;
         if let Some(expected) = event.if_last
             && expected != head
@@ -310,6 +310,11 @@ impl Log {
     /// Has publishers wait for a reader that has acknowledged everything up to `offset`. `None` if too many do.
     pub fn hold(&mut self, offset: u64) -> Option<u64> {
         self.holds.add(offset)
+    }
+
+    /// True if [`Log::hold`] would find room.
+    pub fn has_room_to_hold(&self) -> bool {
+        !self.holds.is_full()
     }
 
     /// A reader that is waited for has acknowledged more.

@@ -19,9 +19,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::sync::oneshot;
 use tracing::Level;
-use tracing_subscriber::{
-    Layer, Registry, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
+use tracing_subscriber::{Layer, Registry, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 pub use config::{Config, Format, Otlp};
 use metrics::Metrics;

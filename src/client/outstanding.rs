@@ -23,6 +23,8 @@ pub(super) struct Outstanding<T> {
     sent: usize,
     /// The number of the next event sent for the first time.
     next_seq: u64,
+    /// Of the log the session is attached to.
+    epoch: u64,
     /// Nothing is sent before.
     not_before: Option<Instant>,
     /// How many may be unanswered after the server has held us back: what it refuses was sent in vain. From one on, it
@@ -40,7 +42,21 @@ struct Entry<T> {
     request_id: u64,
     /// Since when it may be stored.
     first_sent: Option<Instant>,
+    /// It may be stored in a log before the present one: what the server now says of it is not all there is to say.
+    elsewhere: bool,
     renumbered: u32,
+}
+
+impl<T> Entry<T> {
+    /// The end of an event that the server refused.
+    fn refused(self, refusal: Refusal) -> Outcome<T> {
+        let error = if self.elsewhere {
+            unknown(&format!("it was sent to a server that is gone, and refused by the next: {}", refusal.message))
+        } else {
+            Error::refused(ErrorKind::PublishFailed, refusal)
+        };
+        (self.done, Err(error))
+    }
 }
 
 /// The end of one publish.
@@ -57,7 +73,7 @@ pub(super) enum Answer {
 
 impl<T> Outstanding<T> {
     pub(super) fn new() -> Self {
-        Self { entries: VecDeque::new(), sent: 0, next_seq: 1, not_before: None, pace: usize::MAX }
+        Self { entries: VecDeque::new(), sent: 0, next_seq: 1, epoch: 0, not_before: None, pace: usize::MAX }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -65,12 +81,24 @@ impl<T> Outstanding<T> {
     }
 
     pub(super) fn push(&mut self, event: NewEvent, done: T) {
-        self.entries.push_back(Entry { event, done, seq: 0, request_id: 0, first_sent: None, renumbered: 0 });
+        self.entries.push_back(Entry {
+            event,
+            done,
+            seq: 0,
+            request_id: 0,
+            first_sent: None,
+            elsewhere: false,
+            renumbered: 0,
+        });
     }
 
     /// The session is attached anew: everything is to be sent again, unchanged and in order. `published_seq` is what
-    /// the server knows to be stored: another process may have numbered further than we have.
-    pub(super) fn attached(&mut self, published_seq: u64) {
+    /// the server knows to be stored: another process may have numbered further than we have. `epoch` is its log's.
+    pub(super) fn attached(&mut self, published_seq: u64, epoch: u64) {
+        if std::mem::replace(&mut self.epoch, epoch) != epoch {
+            let sent = self.entries.iter_mut().filter(|entry| entry.first_sent.is_some());
+            sent.for_each(|entry| entry.elsewhere = true);
+        }
         self.sent = 0;
         self.not_before = None;
         self.next_seq = self.next_seq.max(published_seq.saturating_add(1));
@@ -114,7 +142,7 @@ impl<T> Outstanding<T> {
             }
             // Stored, but where is forgotten: it keeps its number.
             Answer::Refused(refusal, _) if refusal.reason == "FORGOTTEN_SEQ" => {
-                self.remove(index).map(|entry| (entry.done, Err(failed(refusal))))
+                self.remove(index).map(|entry| entry.refused(refusal))
             }
             Answer::Refused(refusal, _) if refusal.reason == "BACKPRESSURE" => {
                 self.hold(index, now + refusal.retry_after.unwrap_or(pause));
@@ -129,7 +157,7 @@ impl<T> Outstanding<T> {
                 let entry = self.remove(index)?;
                 // All that were sent after it are refused too, because they leave a hole where it was.
                 self.renumber(index, entry.seq);
-                Some((entry.done, Err(failed(refusal))))
+                Some(entry.refused(refusal))
             }
         }
     }
@@ -183,7 +211,8 @@ impl<T> Outstanding<T> {
     /// said that the entry is not stored, and so those after it cannot be.
     fn hold(&mut self, index: usize, until: Instant) {
         self.rewind(index);
-        self.entries.range_mut(index..).for_each(|entry| entry.first_sent = None);
+        let here = self.entries.range_mut(index..).filter(|entry| !entry.elsewhere);
+        here.for_each(|entry| entry.first_sent = None);
         self.not_before = Some(until);
         self.pace = 1;
     }
@@ -205,7 +234,7 @@ impl<T> Outstanding<T> {
         if through.saturating_add(1) >= entry.seq || entry.renumbered > MAX_RENUMBERINGS {
             let entry = self.remove(index)?;
             self.renumber(index, through.saturating_add(1));
-            return Some((entry.done, Err(failed(refusal))));
+            return Some(entry.refused(refusal));
         }
         self.renumber(index, through + 1);
         None
@@ -215,10 +244,6 @@ impl<T> Outstanding<T> {
 fn is_to_be_repeated(refusal: &Refusal) -> bool {
     // Of a session that has ended on the server, SessionClosed says how it goes on.
     matches!(refusal.advice, Advice::Retry | Advice::Reconnect) || refusal.reason == "UNKNOWN_SESSION"
-}
-
-fn failed(refusal: Refusal) -> Error {
-    Error::refused(ErrorKind::PublishFailed, refusal)
 }
 
 fn unknown(why: &str) -> Error {
@@ -232,6 +257,17 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_millis(100);
 
+    fn refusal(reason: &str, advice: Advice) -> Refusal {
+        Refusal {
+            code: tonic::Code::Unknown,
+            reason: reason.to_owned(),
+            message: String::new(),
+            advice,
+            retry_after: None,
+            metadata: Default::default(),
+        }
+    }
+
     struct Bench {
         outstanding: Outstanding<u32>,
         now: Instant,
@@ -243,7 +279,7 @@ mod tests {
         fn new(count: u32) -> Self {
             let mut outstanding = Outstanding::new();
             (1..=count).for_each(|n| outstanding.push(NewEvent::default(), n));
-            outstanding.attached(0);
+            outstanding.attached(0, 7);
             Self { outstanding, now: Instant::now(), requests: 0 }
         }
 
@@ -266,15 +302,7 @@ mod tests {
         }
 
         fn refused(&mut self, request: u64, reason: &str, advice: Advice, through: u64) -> Option<u32> {
-            let refusal = Refusal {
-                code: tonic::Code::Unknown,
-                reason: reason.to_owned(),
-                message: String::new(),
-                advice,
-                retry_after: None,
-                metadata: Default::default(),
-            };
-            self.answer(request, Answer::Refused(refusal, through), false).map(|(event, result)| {
+            self.answer(request, Answer::Refused(refusal(reason, advice), through), false).map(|(event, result)| {
                 assert_eq!(result.unwrap_err().kind(), ErrorKind::PublishFailed);
                 event
             })
@@ -296,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_process_goes_on_after_what_the_server_knows() {
         let mut bench = Bench::new(1);
-        bench.outstanding.attached(41);
+        bench.outstanding.attached(41, 7);
         assert_eq!(bench.send(9), [(1, 42)]);
     }
 
@@ -305,7 +333,7 @@ mod tests {
         let mut bench = Bench::new(3);
         bench.send(2);
         bench.stored(1, false);
-        bench.outstanding.attached(1);
+        bench.outstanding.attached(1, 7);
         assert_eq!(bench.send(9), [(3, 2), (4, 3)]);
         // The answer to the first sending no longer counts: the second will be answered too.
         assert_eq!(bench.stored(2, true), None);
@@ -313,20 +341,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_another_log_may_have_is_not_called_refused() {
+        let mut bench = Bench::new(2);
+        bench.send(1);
+        bench.outstanding.attached(0, 8);
+        assert_eq!(bench.send(9), [(2, 1), (3, 2)]);
+        let refuse = |bench: &mut Bench, request| {
+            let refusal = refusal("WRONG_LAST", Advice::None);
+            bench.answer(request, Answer::Refused(refusal, 0), false).unwrap().1.unwrap_err().kind()
+        };
+        assert_eq!(refuse(&mut bench, 2), ErrorKind::UnknownOutcome);
+        // The second was never sent to the server that is gone; its number is that of the one before it now.
+        assert_eq!(bench.send(9), [(4, 1)]);
+        assert_eq!(refuse(&mut bench, 4), ErrorKind::PublishFailed);
+    }
+
+    #[tokio::test]
     async fn success_on_the_connection_before_counts_until_it_is_sent_again_and_refusal_does_not() {
         let mut bench = Bench::new(2);
         bench.send(9);
         assert_eq!(bench.stored(1, true), Some(1));
-        let refusal = Refusal {
-            code: tonic::Code::NotFound,
-            reason: "UNKNOWN_SESSION".into(),
-            message: String::new(),
-            advice: Advice::None,
-            retry_after: None,
-            metadata: Default::default(),
-        };
+        let refusal = refusal("UNKNOWN_SESSION", Advice::None);
         assert!(bench.answer(2, Answer::Refused(refusal, 0), true).is_none());
-        bench.outstanding.attached(1);
+        bench.outstanding.attached(1, 7);
         assert_eq!(bench.send(9), [(3, 2)]);
     }
 
@@ -357,7 +394,7 @@ mod tests {
     #[tokio::test]
     async fn a_hole_is_closed_by_numbering_from_where_the_server_says() {
         let mut bench = Bench::new(2);
-        bench.outstanding.attached(9);
+        bench.outstanding.attached(9, 7);
         assert_eq!(bench.send(9), [(1, 10), (2, 11)]);
         assert_eq!(bench.refused(1, "WRONG_SEQ", Advice::None, 4), None);
         assert_eq!(bench.send(9), [(3, 5), (4, 6)]);

@@ -15,12 +15,17 @@ pub(super) struct Holds {
 impl Holds {
     /// A new one at `offset`; none if there are too many.
     pub(super) fn add(&mut self, offset: u64) -> Option<u64> {
-        if self.offsets.len() >= MAX_HOLDS {
+        if self.is_full() {
             return None;
         }
         self.last_id += 1;
         self.offsets.insert(self.last_id, offset);
         Some(self.last_id)
+    }
+
+    /// True if there is no room for another.
+    pub(super) fn is_full(&self) -> bool {
+        self.offsets.len() >= MAX_HOLDS
     }
 
     /// Moves one forward.

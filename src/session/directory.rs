@@ -19,7 +19,7 @@ use super::Estate;
 use crate::{
     error::{Failure, Reason},
     planted::{self, Bug},
-    types::{ClientId, Cursor, Producer, Topic},
+    types::{ClientId, Producer, Topic},
 };
 
 /// `[session]`: what is kept of sessions.
@@ -198,12 +198,11 @@ impl Directory {
         Ok(Attachment { directory: self.clone(), producer, attach, estate, fresh, keep: true })
     }
 
-    /// Where a session acknowledged last, or began to read, as far as its place is kept: what the next attach on the
-    /// topic will find.
-    pub fn acked(&self, producer: &Producer, topic: &Topic) -> Option<Cursor> {
+    /// What a session has in a topic, as far as its place is kept: what the next attach on the topic will find.
+    pub fn estate(&self, producer: &Producer, topic: &Topic) -> Option<Arc<Estate>> {
         let state = self.state.lock();
         let place = state.places.get(producer).filter(|place| place.estate.topic() == topic)?;
-        place.estate.acked()
+        Some(place.estate.clone())
     }
 
     /// Forgets what nobody has come back for; to be called about once a second. How many sessions have expired.
@@ -327,7 +326,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::types::SessionId;
+    use crate::types::{Cursor, SessionId};
 
     fn producer(session: &str) -> Producer {
         Producer::new(ClientId::parse("c").unwrap(), SessionId::parse(session).unwrap())
@@ -430,7 +429,7 @@ mod tests {
         attach(&directory).estate().ack(1, cursor(7)).unwrap();
         let moved = directory.attach(producer("s"), &topic("other"), 0, nobody()).unwrap();
         assert_eq!((moved.attach(), moved.estate().acked()), (2, None));
-        assert_eq!(directory.acked(&producer("s"), &topic("t")), None);
+        assert!(directory.estate(&producer("s"), &topic("t")).is_none());
     }
 
     #[test]
@@ -456,6 +455,6 @@ mod tests {
             drop(directory.attach(producer(session), &topic("t"), 0, nobody()).unwrap());
         }
         assert_eq!((directory.sweep(), directory.len()), (1, 2));
-        assert!(directory.acked(&producer("1"), &topic("t")).is_none());
+        assert!(directory.estate(&producer("1"), &topic("t")).is_none());
     }
 }

@@ -100,13 +100,18 @@ impl Estate {
         feed.publish(event)
     }
 
+    /// Fails as [`Estate::hold`] would for want of room at this moment; `estate` is what the session has already.
+    pub fn check_hold(estate: Option<&Self>, feed: &Feed) -> Result<(), Failure> {
+        let holds = estate.is_some_and(|estate| estate.things.lock().hold.is_some());
+        if holds || feed.log().has_room_to_hold() { Ok(()) } else { Err(too_many_holds()) }
+    }
+
     /// Has publishers to the topic wait for the session, from `offset` on. SESSION_LIMIT if too many sessions are
     /// waited for already.
     pub fn hold(&self, attach: u64, feed: &Arc<Feed>, offset: u64) -> Result<(), Failure> {
         let mut things = self.held(attach)?;
         if things.hold.is_none() {
-            let too_many = || Failure::new(Reason::SessionLimit, "too many sessions of this topic are waited for");
-            things.hold = Some(Hold::new(feed.clone(), offset).ok_or_else(too_many)?);
+            things.hold = Some(Hold::new(feed.clone(), offset).ok_or_else(too_many_holds)?);
         }
         Ok(())
     }
@@ -162,4 +167,8 @@ impl Estate {
         let things = self.things.lock();
         things.keys.is_some() || things.presence.is_some()
     }
+}
+
+fn too_many_holds() -> Failure {
+    Failure::new(Reason::SessionLimit, "too many sessions of this topic are waited for")
 }

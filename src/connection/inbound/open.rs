@@ -42,10 +42,16 @@ impl Inbound {
         let feed = self.shared.hub.join(&topic)?;
         let named = (!open.session_id.is_empty()).then(|| SessionId::parse(&open.session_id)).transpose()?;
         let producer = Producer::new(self.client.clone(), named.clone().unwrap_or_else(SessionId::generate));
-        let kept = named.as_ref().and_then(|_| self.shared.directory.acked(&producer, &topic));
-        let wish = Wish::read(open, &feed, kept)?;
+        let kept = named.as_ref().and_then(|_| self.shared.directory.estate(&producer, &topic));
+        let wish = Wish::read(open, &feed, kept.as_ref().and_then(|kept| kept.acked()))?;
         // Whatever can be refused is refused before the name is taken: a refusal must not cost its holder the session.
         let (session, recovery) = Session::open(wish.start, wish.options, &feed.log())?;
+        if let Some(info) = &wish.presence {
+            self.shared.hub.check_announce(&topic, &producer, info)?;
+        }
+        if wish.required {
+            Estate::check_hold(kept.as_deref(), &feed)?;
+        }
         let kick = self.kick(wish.alias);
         let attach = || self.shared.directory.attach(producer.clone(), &topic, wish.last_attach, kick);
         let attachment = named.map(|_| attach()).transpose()?;

@@ -2,7 +2,9 @@
 
 mod events;
 
-use bowline::proto::v1::{Advice, GetPresenceRequest, GetPresenceResponse, OpenSession, Presence, PublishRequest};
+use bowline::proto::v1::{
+    Advice, CloseSession, GetPresenceRequest, GetPresenceResponse, OpenSession, Presence, PublishRequest,
+};
 use tonic::Code;
 
 use super::{assert_advised, assert_status_advised, refused, server, server_with};
@@ -161,6 +163,21 @@ async fn rule_12_a_topic_has_so_many_members_and_refuses_one_more_until_one_leav
     client.closed().await;
     client.open(member(4, "d", "x")).await;
     assert_eq!(members(&server).await, ["alice b=x", "alice d=x"]);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn rule_12_an_open_refused_for_want_of_room_costs_the_session_of_that_name_nothing() {
+    let server = server_with(&[&[("topics.max_members", "1")], NEVER].concat()).await;
+    let (mut holder, mut other) = (server.connect("alice").await, server.connect("alice").await);
+    holder.open(named(1, "room", "desk")).await;
+    other.open(member(1, "phone", "x")).await;
+    let failure = refused(&mut other, member(2, "desk", "x")).await;
+    assert_advised(Some(&failure), Code::ResourceExhausted, "KEY_LIMIT", Advice::None);
+    other.send(CloseSession { session: 1, keep: true }).await;
+    other.closed().await;
+    assert_eq!(other.open(member(3, "phone", "x")).await.attach, 2, "who is in has its room");
+    assert_eq!(holder.publish(publish(1, 1, "still here")).await.failure, None);
     server.leave().await;
 }
 

@@ -219,9 +219,17 @@ async fn rule_10_a_topic_waits_for_so_many_readers_and_no_more() {
     }
     let failure = refused(&mut client, required(65, "65")).await;
     assert_advised(Some(&failure), Code::ResourceExhausted, "SESSION_LIMIT", Advice::None);
+    let mut writer = server.connect("writer").await;
+    writer.open(named(1, "held", "65")).await;
+    let failure = refused(&mut writer, required(2, "65")).await;
+    assert_advised(Some(&failure), Code::ResourceExhausted, "SESSION_LIMIT", Advice::None);
+    client.send(CloseSession { session: 64, keep: true }).await;
+    client.closed().await;
+    client.open(required(66, "64")).await;
     client.send(close(7)).await;
     client.closed().await;
     client.open(required(65, "65")).await;
+    assert_eq!(writer.publish(publish(1, 1, "x")).await.failure, None, "the refusal cost the session nothing");
     server.leave().await;
 }
 

@@ -35,7 +35,7 @@ impl Conversation {
         }
         self.attach = opened.attach;
         self.opened_at = Some(now);
-        self.outstanding.attached(opened.published_seq);
+        self.outstanding.attached(opened.published_seq, opened.head.epoch);
         self.put([Item::Opened(opened)]);
         // What was told on a connection that broke may be lost. Where a gap or a snapshot follows, the server takes
         // offsets for those of another position by the time it hears of them.
