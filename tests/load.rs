@@ -13,12 +13,17 @@ mod fairness;
 mod pause;
 #[path = "support/served.rs"]
 mod served;
+#[path = "load/stalled.rs"]
+mod stalled;
 #[path = "load/talker.rs"]
 mod talker;
 #[path = "load/ticker.rs"]
 mod ticker;
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use served::Served;
 
@@ -30,6 +35,11 @@ fn serve(settings: &[(&str, &str)]) -> Served {
 fn duration() -> Duration {
     let seconds = std::env::var("BOWLINE_LOAD_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(3))
+}
+
+/// The time as events have it.
+fn now_us() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
 /// The value below which a share of the sorted values lies.

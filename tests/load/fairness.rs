@@ -1,6 +1,6 @@
 //! 256 sessions on one connection: one flooded, one paused, one without credit, and all the others as quick as alone.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bowline::proto::v1::{
     Credit, Flow, NewEvent, OpenSession, stream_data_request::Frame as Sent, stream_data_response::Frame,
@@ -8,7 +8,7 @@ use bowline::proto::v1::{
 use tokio::time::{Instant, interval};
 
 use crate::{
-    duration, quantile, serve,
+    duration, now_us, quantile, serve,
     talker::{BackEnd, Talker},
 };
 
@@ -25,10 +25,6 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 fn topic(session: u32) -> String {
     format!("t.{session}")
-}
-
-fn now_us() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
 /// Reads for a while; how long events of the quiet sessions were on their way, sorted, and how many came to the others.

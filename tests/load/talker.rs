@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bowline::proto::v1::{
-    Hello, NewEvent, OpenSession, PublishBatchRequest, StreamDataRequest, StreamDataResponse,
+    Heartbeat, Hello, NewEvent, OpenSession, PublishBatchRequest, StreamDataRequest, StreamDataResponse,
     stream_data_request::Frame as Sent, stream_data_response::Frame, stream_service_client::StreamServiceClient,
     topic_service_client::TopicServiceClient,
 };
@@ -56,11 +56,15 @@ impl Talker {
         self.ask(Sent::OpenSession(Box::new(open))).await;
     }
 
-    /// The next frame but heartbeats.
+    /// The next frame but heartbeats, which are answered.
     pub async fn frame(&mut self) -> Frame {
         loop {
             let response = timeout(PATIENCE, self.responses.message()).await.expect("a frame in time");
             match response.unwrap().expect("the stream goes on").frame {
+                Some(Frame::Heartbeat(heartbeat)) if heartbeat.reply_requested => {
+                    let frame = Some(Sent::Heartbeat(Heartbeat { nonce: heartbeat.nonce, ..Heartbeat::default() }));
+                    self.requests.send(StreamDataRequest { request_id: 0, frame }).await.unwrap();
+                }
                 None | Some(Frame::Heartbeat(_)) => {}
                 Some(frame) => return frame,
             }
