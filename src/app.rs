@@ -18,10 +18,10 @@ use crate::{
     broker::{Broker, memory::Memory},
     config::Loaded,
     connection,
-    error::{Failure, Reason},
+    drain::{Drain, Order},
     health::Health,
     hub::Hub,
-    lifecycle::{self, Lifecycle, Phase, Signals},
+    lifecycle::{Lifecycle, Phase, Signals},
     proto,
     registry::Registry,
     service,
@@ -42,19 +42,23 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 pub struct App {
     lifecycle: Lifecycle,
     registry: Arc<Registry>,
-    drain: lifecycle::Config,
+    drain: Drain,
     address: SocketAddr,
     admin: Option<admin::Admin>,
     end_transports: CancellationToken,
     transports: tokio::task::JoinHandle<()>,
 }
 
-/// Serves until a signal says otherwise, then leaves in order. A second signal skips the waiting.
+/// Serves until a signal or an operator says otherwise, then leaves in order. A signal after that skips the waiting.
 pub async fn run(loaded: Loaded, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let app = App::start(&loaded, metrics)?;
-    let signal = signals.next().await;
-    tracing::info!(signal, "told to leave");
+    let drain = app.drain.clone();
+    let reason = tokio::select! {
+        signal = signals.next() => signal,
+        () = drain.exit_wanted() => "an operator",
+    };
+    tracing::info!(reason, "told to leave");
     let hurry = async {
         let signal = signals.next().await;
         tracing::warn!(signal, "told to leave at once");
@@ -89,6 +93,7 @@ impl App {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
+        let drain = Drain::new(config.drain, &lifecycle, &shared.registry);
         let address = listener.local_addr();
         let admin = config
             .admin
@@ -111,7 +116,7 @@ impl App {
         tracing::info!(%address, tls = loaded.config.transport.tls.enabled, "listening for clients");
         lifecycle.advance(Phase::Serving);
         let registry = shared.registry.clone();
-        Ok(Self { lifecycle, registry, drain: config.drain, address, admin, end_transports, transports })
+        Ok(Self { lifecycle, registry, drain, address, admin, end_transports, transports })
     }
 
     /// Where clients are served, with the port the system chose.
@@ -129,27 +134,19 @@ impl App {
         self.registry.len()
     }
 
-    /// Leaves: not ready, still serving; then clients are told to move; then what is left is closed. `hurry` skips what
-    /// is still to be waited for. Ends by itself, at the latest after the configured times and three seconds.
+    /// Leaves: not ready, still serving; then clients are told to move; then whoever is left is closed. Joins a drain that
+    /// is under way. `hurry` skips what is still to be waited for. Ends by itself, at the latest after the configured
+    /// times and five seconds.
     pub async fn leave(self, hurry: impl Future<Output = ()>) {
-        let deadline = self.drain.deadline;
-        let polite = async {
-            self.lifecycle.advance(Phase::LameDuck);
-            tokio::time::sleep(self.drain.lame_duck).await;
-            self.lifecycle.advance(Phase::Draining);
-            self.registry.drain(deadline, deadline / 2);
-            timeout(deadline, self.registry.emptied()).await.is_ok()
-        };
-        let emptied = tokio::select! {
+        self.drain.begin(Order { reason: "shutdown".into(), spread: None, grace: None, exit: true });
+        tokio::select! {
             biased;
-            emptied = polite => emptied,
-            () = hurry => false,
-        };
-        if !emptied {
-            tracing::warn!(connections = self.registry.len(), "closing the connections that are left");
+            () = self.drain.drained() => {}
+            () = hurry => {
+                self.drain.hurry();
+                self.drain.drained().await;
+            }
         }
-        self.lifecycle.advance(Phase::Draining);
-        self.registry.close_all(&Failure::new(Reason::Draining, "this server has left"));
         self.end_transports.cancel();
         if self.transports.await.is_err() {
             tracing::error!("serving transports ended in a panic");

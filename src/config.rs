@@ -23,7 +23,7 @@ pub use self::{
     problem::{Problem, Problems},
     server::Config as ServerConfig,
 };
-use crate::{admin, auth, connection, hub, lifecycle, registry, session, telemetry, transport};
+use crate::{admin, auth, connection, drain, hub, registry, session, telemetry, transport};
 
 /// Every section. Only the composition root and the commands `serve` and `config` see it whole.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub struct Config {
     /// `[telemetry]`: logs, traces, the report line.
     pub telemetry: telemetry::Config,
     /// `[drain]`: how the server leaves.
-    pub drain: lifecycle::Config,
+    pub drain: drain::Config,
 }
 
 impl Config {
@@ -70,13 +70,14 @@ impl Config {
             let sentence = format!("is {}, which is also transport.listen; they need a port each", self.admin.listen);
             all.push(("admin.listen".to_owned(), sentence));
         }
-        if self.drain.deadline > self.transport.goaway_timeout {
+        if self.drain.longest() > self.transport.goaway_timeout {
             let sentence = format!(
-                "is {}, longer than transport.goaway_timeout ({}): clients would be cut before the time they were given",
-                humantime::format_duration(self.drain.deadline),
+                "and drain.grace make {}, longer than transport.goaway_timeout ({}): clients would be cut before the \
+                 time they were given",
+                humantime::format_duration(self.drain.longest()),
                 humantime::format_duration(self.transport.goaway_timeout)
             );
-            all.push(("drain.deadline".to_owned(), sentence));
+            all.push(("drain.spread".to_owned(), sentence));
         }
         let admin = self.admin.enabled.then_some(("admin.listen", self.admin.listen));
         for (key, address) in [("transport.listen", self.transport.listen)].into_iter().chain(admin) {

@@ -3,9 +3,8 @@
 //! Every task has a parent, a name and an end: it is spawned through [`Tasks`], and the process does not exit before
 //! the tracker is empty or the deadline has passed.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
-use serde::{Deserialize, Serialize};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -13,25 +12,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// `[drain]`: how the server leaves.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// How long to go on serving, not ready, so that load balancers forget us. 0 where the platform waits for us.
-    #[serde(with = "humantime_serde")]
-    pub lame_duck: Duration,
-    /// How long clients have, after their Drain frame, before what is left is closed.
-    #[serde(with = "humantime_serde")]
-    pub deadline: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { lame_duck: Duration::ZERO, deadline: Duration::from_secs(10) }
-    }
-}
-
-/// Where the process stands in its life. Only ever moves forward.
+/// Where the process stands in its life. Only ever moves forward, but for a lame duck that may serve again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Parts are being built; not ready.
@@ -97,6 +78,18 @@ impl Lifecycle {
         }
         if next == Phase::Stopped {
             self.tasks.stop.cancel();
+        }
+    }
+
+    /// A lame duck serves again.
+    pub fn call_off(&self) {
+        let back = self.phase.send_if_modified(|phase| {
+            let lame = *phase == Phase::LameDuck;
+            *phase = if lame { Phase::Serving } else { *phase };
+            lame
+        });
+        if back {
+            tracing::info!(phase = Phase::Serving.as_str(), "lifecycle phase changed");
         }
     }
 
@@ -179,6 +172,19 @@ mod tests {
         let lifecycle = Lifecycle::default();
         lifecycle.advance(Phase::Draining);
         lifecycle.advance(Phase::Serving);
+        assert_eq!(lifecycle.phase(), Phase::Draining);
+    }
+
+    #[tokio::test]
+    async fn only_a_lame_duck_can_serve_again() {
+        let lifecycle = Lifecycle::default();
+        for (phase, after) in [(Phase::Starting, Phase::Starting), (Phase::LameDuck, Phase::Serving)] {
+            lifecycle.advance(phase);
+            lifecycle.call_off();
+            assert_eq!(lifecycle.phase(), after);
+        }
+        lifecycle.advance(Phase::Draining);
+        lifecycle.call_off();
         assert_eq!(lifecycle.phase(), Phase::Draining);
     }
 

@@ -110,8 +110,8 @@ struct Live {
     numbers: HashMap<ConnectionId, u64>,
     clients: HashMap<ClientId, Vec<u64>>,
     next_number: u64,
-    /// Set when the server drains: why nobody is admitted any more, and how long to wait.
-    refusal: Option<Failure>,
+    /// Set when the server drains: nobody is admitted any more.
+    refusing: bool,
 }
 
 impl Registry {
@@ -133,15 +133,16 @@ impl Registry {
     /// Admits a connection: MAX_CONNECTIONS or DRAINING, both with a time to wait.
     pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Admission, Failure> {
         let mut live = self.live.lock();
-        let refusal = live.refusal.clone().or_else(|| {
-            let full = live.entries.len() >= self.config.max_connections;
+        let refusal = match live.entries.len() >= self.config.max_connections {
+            _ if live.refusing => Some((Reason::Draining, "this server is leaving")),
+            true => Some((Reason::MaxConnections, "maximum connections reached")),
+            false => None,
+        };
+        if let Some((reason, message)) = refusal {
+            self.metrics.rejected(reason);
             // Spread, so that those refused together do not come back together.
             let wait = Duration::from_millis(fastrand::u64(1000..5000));
-            full.then(|| Failure::new(Reason::MaxConnections, "maximum connections reached").retry_after(wait))
-        });
-        if let Some(failure) = refusal {
-            self.metrics.rejected(failure.reason);
-            return Err(failure);
+            return Err(Failure::new(reason, message).retry_after(wait));
         }
         live.next_number += 1;
         let number = live.next_number;
@@ -211,26 +212,19 @@ impl Registry {
         let _unreachable = self.count.subscribe().wait_for(|count| *count == 0).await.is_err();
     }
 
-    /// From now on admits nobody, and tells everybody to move: each is assigned a delay of at most `spread`.
-    pub fn drain(&self, deadline: Duration, spread: Duration) {
-        let wait = spread.max(Duration::from_secs(1));
-        let refusal = Failure::new(Reason::Draining, "this server is leaving").retry_after(wait);
-        let mut entries: Vec<_> = {
-            let mut live = self.live.lock();
-            live.refusal = Some(refusal);
-            live.entries.values().cloned().collect()
-        };
-        fastrand::shuffle(&mut entries);
-        for (index, entry) in entries.iter().enumerate() {
-            let share = spread.mul_f64(index as f64 / entries.len() as f64);
-            entry.drain(DrainNotice { reason: "shutdown", reconnect_delay: share, deadline });
-        }
+    /// From now on admits nobody: DRAINING.
+    pub fn refuse(&self) {
+        self.live.lock().refusing = true;
+    }
+
+    /// Every connection, oldest first.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.live.lock().entries.values().cloned().collect()
     }
 
     /// Closes every connection that is left.
     pub fn close_all(&self, failure: &Failure) {
-        let entries: Vec<_> = self.live.lock().entries.values().cloned().collect();
-        for entry in entries {
+        for entry in self.entries() {
             entry.close(failure.clone());
         }
     }

@@ -68,7 +68,7 @@ fn flags_win_over_variables_over_files_over_defaults() {
     assert_eq!(source("transport.backlog"), "--set transport.backlog");
     assert_eq!(source("transport.max_transports"), "environment variable BOWLINE__TRANSPORT__MAX_TRANSPORTS");
     assert_eq!(source("transport.listen"), format!("{}:4", path.display()));
-    assert_eq!(source("drain.deadline"), "default");
+    assert_eq!(source("drain.grace"), "default");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn later_files_win_over_earlier_ones() {
 fn everything_wrong_is_said_at_once_with_its_place() {
     let (_dir, path) = file(
         "[transport]\nbacklog = \"many\"\nkeepalive_intervall = \"30s\"\nstream_window = \"64 pounds\"\n\n\
-         [drian]\ndeadline = \"5s\"\n\n[telemetry]\nformat = \"yaml\"\nlog = \"info\"\n",
+         [drian]\ngrace = \"5s\"\n\n[telemetry]\nformat = \"yaml\"\nlog = \"info\"\n",
     );
     let mut sources = environment(&[
         ("BOWLINE__TRANSPORT__LISTEN", "localhost"),
@@ -92,7 +92,7 @@ fn everything_wrong_is_said_at_once_with_its_place() {
         ("PATH", "/bin"),
     ]);
     sources.files.push(path.clone());
-    sources.flags.push(flag("--set drain.deadline", "drain.deadline", "soon"));
+    sources.flags.push(flag("--set drain.grace", "drain.grace", "soon"));
     sources.flags.push(flag("--set telemetry.otlp.sample_ratio", "telemetry.otlp.sample_ratio", "2"));
     let lines = lines(&sources);
     let has = |parts: &[&str]| {
@@ -102,11 +102,11 @@ fn everything_wrong_is_said_at_once_with_its_place() {
     has(&[&place(2), "transport.backlog is the text \"many\", but must be a whole number"]);
     has(&[&place(3), "there is no key transport.keepalive_intervall; did you mean transport.keepalive_interval?"]);
     has(&[&place(4), "transport.stream_window is the text \"64 pounds\", but must be a size such as \"64KiB\""]);
-    has(&[&place(7), "there is no key drian.deadline; did you mean drain.deadline?"]);
+    has(&[&place(7), "there is no key drian.grace; did you mean drain.grace?"]);
     has(&[&place(10), "telemetry.format is \"yaml\", but must be one of \"auto\", \"text\", \"json\""]);
     has(&["environment variable BOWLINE__TRANSPORT__LISTEN: transport.listen must be an IP address and a port"]);
     has(&["environment variable BOWLINE__REGISTY__MAX: there is no key registy.max"]);
-    has(&["--set drain.deadline: drain.deadline", "must be a time such as \"10s\""]);
+    has(&["--set drain.grace: drain.grace", "must be a time such as \"10s\""]);
     has(&["--set telemetry.otlp.sample_ratio: telemetry.otlp.sample_ratio must be from 0 to 1"]);
     assert_eq!(lines.len(), 9, "{lines:#?}");
 }

@@ -33,7 +33,7 @@ impl Peer for StreamPeer {
     fn drain(&self, notice: DrainNotice) {
         let millis = |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         self.outbox.send(Frame::Drain(v1::Drain {
-            reason: notice.reason.to_owned(),
+            reason: notice.reason.as_ref().to_owned(),
             reconnect_delay_ms: millis(notice.reconnect_delay),
             deadline_ms: millis(notice.deadline),
         }));

@@ -8,9 +8,12 @@ use std::{
 
 use super::{Registry, Vitals};
 use crate::{
-    error::Failure,
+    error::{Failure, Reason},
     types::{ClientId, ConnectionId, Timestamp},
 };
+
+/// When one who has only just come may try elsewhere.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the registry can ask of a connection. Implemented by the connection itself; none of these blocks.
 pub trait Peer: Send + Sync {
@@ -25,10 +28,10 @@ pub trait Peer: Send + Sync {
 }
 
 /// What a client is told when the server leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainNotice {
     /// For people.
-    pub reason: &'static str,
+    pub reason: Arc<str>,
     /// How long to wait before connecting elsewhere.
     pub reconnect_delay: Duration,
     /// When the connection will be ended.
@@ -135,10 +138,16 @@ impl Entry {
         }
     }
 
-    pub(super) fn drain(&self, notice: DrainNotice) {
-        if let Some(peer) = self.peer() {
+    /// Tells the client to move, and closes one that is not welcomed yet: nothing may come before its Welcome. False if
+    /// there is nobody to tell any more.
+    pub fn drain(&self, notice: DrainNotice) -> bool {
+        let Some(peer) = self.peer() else { return false };
+        if self.client_id().is_some() {
             peer.drain(notice);
+        } else {
+            peer.close(Failure::new(Reason::Draining, "this server is leaving").retry_after(RETRY_AFTER));
         }
+        true
     }
 
     pub(super) fn heartbeat(&self, reply_requested: bool) -> bool {

@@ -100,7 +100,7 @@ fn pages_are_stable_while_connections_come_and_go() {
 #[test]
 fn a_draining_registry_admits_nobody() {
     let registry = registry(Config::default());
-    registry.drain(Duration::from_secs(1), Duration::ZERO);
+    registry.refuse();
     let refused = registry.admit(addr()).unwrap_err();
     assert_eq!(refused.reason, Reason::Draining);
     assert!(refused.retry_after.is_some());

@@ -55,7 +55,9 @@ max_lag = 12
 pattern = ">"
 
 [drain]
-deadline = "4s"
+max_reconnects_per_second = 5
+spread = "2s"
+grace = "2s"
 
 [admin]
 enabled = false
@@ -64,7 +66,7 @@ enabled = false
 report_interval = "0s"
 "#;
 
-/// How long its clients have when it leaves, microseconds: `drain.deadline`.
+/// How long its clients have when it leaves, microseconds: `drain.spread` and `drain.grace`.
 pub(super) const DRAIN: u64 = 4_000_000;
 
 /// See the module.

@@ -8,7 +8,7 @@ use crate::support::{RawTransport, TestClient, hello, open, payloads, publish};
 
 #[tokio::test]
 async fn rule_15_a_client_is_told_by_drain_when_to_come_elsewhere_and_is_served_until_then() {
-    let server = server_with(&[("drain.deadline", "8s")]).await;
+    let server = server_with(&[("drain.grace", "8s")]).await;
     let address = server.address;
     let mut client = server.connect("alice").await;
     client.open(open(1, "t")).await;
@@ -44,7 +44,7 @@ async fn rule_15_the_transport_of_a_call_is_told_by_goaway_so_that_no_new_call_c
 
 #[tokio::test]
 async fn rule_15_who_does_not_move_is_ended_at_the_deadline() {
-    let server = server_with(&[("drain.deadline", "200ms")]).await;
+    let server = server_with(&[("drain.grace", "200ms")]).await;
     let mut client = server.connect("alice").await;
     let staying = async {
         client.drain().await;

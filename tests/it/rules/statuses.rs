@@ -79,7 +79,7 @@ async fn status_a_connection_too_many() {
 
 #[tokio::test]
 async fn status_draining() {
-    let server = server_with(&[("drain.deadline", "8s")]).await;
+    let server = server_with(&[("drain.grace", "8s")]).await;
     let address = server.address;
     let mut client = server.connect("alice").await;
     let calling = async {

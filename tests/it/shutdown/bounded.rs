@@ -14,7 +14,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::support::{RawTransport, Settings, TestServer, earliest, hello, open, within};
 
 /// Clients have 300 ms to move. What then is left has a second for a good end, then two to be cut.
-const SHORT: Settings<'_> = &[("drain.deadline", "300ms")];
+const SHORT: Settings<'_> = &[("drain.grace", "300ms")];
 /// 300 ms, and what comes after them.
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -73,7 +73,7 @@ async fn sockets_that_say_nothing_or_little_hold_nothing_up() {
 
 #[tokio::test]
 async fn whoever_is_in_a_hurry_waits_for_nobody() {
-    let server = TestServer::with(&[("drain.deadline", "1m"), ("drain.lame_duck", "1m")]).await;
+    let server = TestServer::with(&[("drain.grace", "20s"), ("drain.lame_duck", "1m")]).await;
     let mut client = server.connect("deaf").await;
     let begun = Instant::now();
     let (end, ()) = tokio::join!(client.ended_with(Code::Unavailable, "DRAINING"), server.leave());

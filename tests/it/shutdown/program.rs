@@ -15,7 +15,7 @@ use crate::{
 
 fn served(deadline: &str) -> Served {
     let program = std::process::Command::new(env!("CARGO_BIN_EXE_bowline"));
-    Served::bowline(program, &[("BOWLINE__DRAIN__DEADLINE", deadline)])
+    Served::bowline(program, &[("BOWLINE__DRAIN__GRACE", deadline)])
 }
 
 async fn signal(served: &Served, name: &str) {
@@ -73,7 +73,7 @@ async fn a_client_that_stays_is_closed_when_its_time_is_over() {
 
 #[tokio::test]
 async fn a_second_signal_skips_the_waiting() {
-    let mut server = served("1m");
+    let mut server = served("20s");
     let mut client = connected(&server).await;
     signal(&server, "-TERM").await;
     client.drain().await;
