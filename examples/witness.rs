@@ -19,10 +19,9 @@ use std::{
 };
 
 use bowline::{
-    checker::history::{self, Event, Op, Outcome, Place, Record, Recorder},
-    client::{
-        Backoff, Client, Cursor, ErrorKind, Item, NewEvent, Open, Operation, Publisher, Reader, Start, Timestamp,
-    },
+    checker::history::{self, Op, Place, Record, Recorder},
+    client::{Backoff, Client, Cursor, Item, NewEvent, Open, Publisher, Reader, Start, Timestamp},
+    witness,
 };
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, timeout};
@@ -52,40 +51,12 @@ impl Witness {
         (self.session.clone(), self.topic.clone())
     }
 
+    /// False if it was the last.
     fn saw(&self, item: Item) -> bool {
+        let last = matches!(item, Item::Closed(_));
         let (session, topic) = self.names();
-        match item {
-            Item::Opened(opened) => self.record(Op::Opened {
-                session,
-                topic,
-                attach: opened.attach,
-                start: place(opened.start),
-                head: place(opened.head),
-                recovery: opened.recovery.as_str_name().into(),
-                published_seq: opened.published_seq,
-            }),
-            Item::Event(received) => {
-                let events = vec![event(&received.event)];
-                let prev = if received.snapshot { received.cursor.offset } else { received.prev };
-                let (skipped, snapshot) = (received.skipped, received.snapshot);
-                self.record(Op::Deliver { session, topic, prev, skipped, snapshot, events });
-            }
-            Item::SnapshotEnd(cursor) => {
-                let (prev, events) = (cursor.offset, Vec::new());
-                self.record(Op::Deliver { session, topic, prev, skipped: 0, snapshot: true, events });
-            }
-            Item::Gap(gap) => {
-                let reason = gap.reason.as_str_name().into();
-                self.record(Op::Gap { session, topic, from: place(gap.from), to: place(gap.to), reason });
-            }
-            Item::Broken(broken) => self.record(Op::Broken { session, text: format!("{broken:?}") }),
-            Item::Closed(error) => {
-                self.record(Op::Closed { session, reason: error.map(|error| error.to_string()) });
-                return false;
-            }
-            _ => {}
-        }
-        true
+        witness::seen(session, topic, false, item).into_iter().for_each(|op| self.record(op));
+        !last
     }
 
     /// Publishes until the time is over; the answers are written down as they come.
@@ -101,17 +72,11 @@ impl Witness {
             let (session, topic) = self.names();
             self.record(Op::Publish { session, topic, id: id.clone(), request: 0 });
             let receipt = publisher.publish(event).await;
-            let (witness, answered) = (self.clone(), async move { receipt?.await });
+            let (this, answered) = (self.clone(), async move { receipt?.await });
             tokio::spawn(async move {
-                let outcome = match answered.await {
-                    Ok(stored) => Outcome::Stored { place: place(stored.cursor), duplicate: stored.duplicate },
-                    Err(error) if error.kind() == ErrorKind::Refused && error.reason() != Some("FORGOTTEN_SEQ") => {
-                        Outcome::Refused(error.to_string())
-                    }
-                    Err(_) => Outcome::Unknown,
-                };
-                let (session, topic) = witness.names();
-                witness.record(Op::Answered { session, topic, id, outcome });
+                let outcome = witness::outcome(answered.await);
+                let (session, topic) = this.names();
+                this.record(Op::Answered { session, topic, id, outcome });
             });
         }
     }
@@ -131,22 +96,7 @@ impl Witness {
             }
         }
         let (session, topic) = self.names();
-        self.record(Op::Stands { session, topic, place: reader.cursor().map(place) });
-    }
-}
-
-fn place(cursor: Cursor) -> Place {
-    (cursor.epoch, cursor.offset)
-}
-
-fn event(event: &bowline::client::Event) -> Event {
-    Event {
-        offset: event.offset,
-        time: event.time_us,
-        id: String::from_utf8_lossy(&event.payload).into(),
-        key: String::from_utf8_lossy(&event.key).into(),
-        removes: event.operation() == Operation::Delete,
-        length: event.payload.len(),
+        self.record(Op::Stands { session, topic, place: reader.cursor().map(witness::place) });
     }
 }
 

@@ -40,6 +40,7 @@ pub mod config;
 pub mod checker;
 pub mod cli;
 pub mod client;
+pub mod witness;
 
 // Beside all of it: sees everything, and nothing sees it.
 #[cfg(test)]

@@ -25,9 +25,10 @@ use std::{
 use bowline::{
     checker::{
         self, Floor, Options,
-        history::{self, Event, Op, Record},
+        history::{self, Op, Record},
     },
-    proto::v1::{self, ReadHistoryRequest, topic_service_client::TopicServiceClient},
+    proto::v1::{ReadHistoryRequest, topic_service_client::TopicServiceClient},
+    witness,
 };
 use proxy::Proxy;
 use served::Served;
@@ -167,7 +168,7 @@ async fn look(address: SocketAddr) -> Vec<Record> {
         let head = loop {
             let request = ReadHistoryRequest { topic: topic.to_owned(), after, last: 0, limit: 1000 };
             let page = service.read_history(request).await.unwrap().into_inner();
-            events.extend(page.events.iter().map(seen));
+            events.extend(page.events.iter().map(witness::event));
             if page.next == page.head {
                 break page.head.unwrap();
             }
@@ -180,17 +181,6 @@ async fn look(address: SocketAddr) -> Vec<Record> {
         records.push(said(Op::Stored { topic, epoch: head.epoch, events }));
     }
     records
-}
-
-fn seen(event: &v1::Event) -> Event {
-    Event {
-        offset: event.offset,
-        time: event.time_us,
-        id: String::from_utf8_lossy(&event.payload).into(),
-        key: String::from_utf8_lossy(&event.key).into(),
-        removes: event.operation() == v1::Operation::Delete,
-        length: event.payload.len(),
-    }
 }
 
 #[tokio::test]

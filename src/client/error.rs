@@ -21,7 +21,8 @@ pub enum ErrorKind {
     /// The server refused the publish: nothing was stored. [`Error::refusal`] says why. The one exception is the
     /// reason `FORGOTTEN_SEQ`: the event is stored, but its place is no longer known.
     PublishFailed,
-    /// Whether the publish was stored is not known, and it is too late to ask again.
+    /// Whether the publish was stored is not known, and it is too late to ask again. With a reason: the server it was sent to
+    /// is gone, and the next one refused it, which says nothing of the first.
     UnknownOutcome,
     /// The client or the session was closed by the application, or its worker is gone.
     Closed,

@@ -50,12 +50,8 @@ struct Entry<T> {
 impl<T> Entry<T> {
     /// The end of an event that the server refused.
     fn refused(self, refusal: Refusal) -> Outcome<T> {
-        let error = if self.elsewhere {
-            unknown(&format!("it was sent to a server that is gone, and refused by the next: {}", refusal.message))
-        } else {
-            Error::refused(ErrorKind::PublishFailed, refusal)
-        };
-        (self.done, Err(error))
+        let kind = if self.elsewhere { ErrorKind::UnknownOutcome } else { ErrorKind::PublishFailed };
+        (self.done, Err(Error::refused(kind, refusal)))
     }
 }
 

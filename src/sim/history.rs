@@ -8,10 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{
-    checker::history::{Event, Op, Record},
-    proto::v1,
-};
+use crate::checker::history::{Op, Record};
 
 /// Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -62,17 +59,4 @@ pub(super) fn hash(records: &[Record]) -> u64 {
         format!("{record:?}").hash(&mut hasher);
     }
     hasher.finish()
-}
-
-/// An event as it is recorded. What tells it from others stands before the padding.
-pub(super) fn event(event: &v1::Event) -> Event {
-    let text = String::from_utf8_lossy(&event.payload);
-    Event {
-        offset: event.offset,
-        time: event.time_us,
-        id: text.split('|').next().unwrap_or_default().into(),
-        key: String::from_utf8_lossy(&event.key).into(),
-        removes: event.operation() == v1::Operation::Delete,
-        length: event.payload.len(),
-    }
 }

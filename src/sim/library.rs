@@ -11,13 +11,13 @@ use tokio::{
 };
 
 use super::{
-    history::{self, Writer},
+    history::Writer,
     world::{self, Kind, World, kind},
 };
-use crate::checker::history::{Op, Outcome, Place};
-use crate::client::{
-    Backoff, Client, Cursor, DeliveryPolicy, Error, ErrorKind, Item, NewEvent, Open, Publisher, Reader, Receipt,
-    Received, Start,
+use crate::{
+    checker::history::{Op, Outcome},
+    client::{Backoff, Client, Cursor, DeliveryPolicy, Item, NewEvent, Open, Publisher, Reader, Receipt, Start},
+    witness,
 };
 
 /// One program: a client with a few sessions.
@@ -136,18 +136,8 @@ async fn publish(seat: Seat, publisher: Publisher, mut rng: Rng) {
 
 async fn answers(seat: Seat, mut waiting: mpsc::Receiver<(Arc<str>, Receipt)>) {
     while let Some((id, receipt)) = waiting.recv().await {
-        let outcome = match receipt.await {
-            Ok(published) => Outcome::Stored { place: place(published.cursor), duplicate: published.duplicate },
-            Err(error) => unstored(&error),
-        };
+        let outcome = witness::outcome(receipt.await);
         seat.record(|session, topic| Op::Answered { session, topic, id, outcome });
-    }
-}
-
-fn unstored(error: &Error) -> Outcome {
-    match (error.kind(), error.reason()) {
-        (ErrorKind::UnknownOutcome, _) | (_, Some("FORGOTTEN_SEQ")) => Outcome::Unknown,
-        (kind, reason) => Outcome::Refused(reason.map_or_else(|| format!("{kind:?}"), str::to_owned)),
     }
 }
 
@@ -174,7 +164,7 @@ async fn read(seat: Seat, mut reader: Reader, mut rng: Rng) {
         }
         dawdle(&reader, last, hasty, &mut rng).await;
     }
-    let cursor = reader.cursor().map(place);
+    let cursor = reader.cursor().map(witness::place);
     seat.record(|session, topic| Op::Stands { session, topic, place: cursor });
 }
 
@@ -197,48 +187,8 @@ async fn dawdle(reader: &Reader, last: Option<Cursor>, hasty: bool, rng: &mut Rn
 
 /// Records what was read; true if it was the last.
 fn note(seat: &Seat, item: Item) -> bool {
-    let mut last = false;
-    // What follows it says as much.
-    if matches!(item, Item::SnapshotBegin(_)) {
-        return false;
-    }
-    seat.record(|session, topic| match item {
-        Item::Opened(opened) => Op::Opened {
-            session,
-            topic,
-            attach: opened.attach,
-            start: place(opened.start),
-            head: place(opened.head),
-            recovery: opened.recovery.as_str_name().into(),
-            published_seq: opened.published_seq,
-        },
-        Item::Event(received) => {
-            let Received { prev, skipped, snapshot, event, .. } = received;
-            // The library counts what a run leaves out with the first event of the run.
-            let skipped = if seat.conflates && !snapshot { event.offset - prev - 1 } else { skipped };
-            let prev = if snapshot { received.cursor.offset } else { prev };
-            Op::Deliver { session, topic, prev, skipped, snapshot, events: vec![history::event(&event)] }
-        }
-        Item::SnapshotEnd(cursor) => {
-            Op::Deliver { session, topic, prev: cursor.offset, skipped: 0, snapshot: true, events: Vec::new() }
-        }
-        Item::Gap(gap) => Op::Gap {
-            session,
-            topic,
-            from: place(gap.from),
-            to: place(gap.to),
-            reason: gap.reason.as_str_name().into(),
-        },
-        Item::Broken(broken) => Op::Broken { session, text: format!("{broken:?}") },
-        Item::Closed(error) => {
-            last = true;
-            Op::Closed { session, reason: error.map(|error| error.to_string()) }
-        }
-        other => Op::Broken { session, text: format!("not expected: {other:?}") },
-    });
+    let last = matches!(item, Item::Closed(_));
+    let op = witness::seen(seat.session.clone(), seat.topic.clone(), seat.conflates, item);
+    op.into_iter().for_each(|op| seat.writer.record(op));
     last
-}
-
-fn place(cursor: Cursor) -> Place {
-    (cursor.epoch, cursor.offset)
 }

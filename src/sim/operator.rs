@@ -7,15 +7,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use tonic::transport::Channel;
 
-use super::{
-    history,
-    world::{Kind, World, kind},
-};
+use super::world::{Kind, World, kind};
 use crate::checker::history::{Op, Outcome};
 use crate::proto::v1::{
     self, connection_service_client::ConnectionServiceClient, disconnect_request::Target,
     topic_service_client::TopicServiceClient,
 };
+use crate::witness;
 
 /// How long a call may take.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -88,7 +86,7 @@ pub(super) async fn look(world: &World) {
         let head = loop {
             let request = v1::ReadHistoryRequest { topic: topic.to_string(), after, last: 0, limit: 1000 };
             let page = service.read_history(request).await.expect("the server answers").into_inner();
-            events.extend(page.events.iter().map(history::event));
+            events.extend(page.events.iter().map(witness::event));
             let head = page.head.unwrap_or_default();
             if page.next == page.head {
                 break head;

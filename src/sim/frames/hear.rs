@@ -6,10 +6,8 @@ use super::{Frames, Over, seat::Unanswered};
 use crate::{
     checker::history::{Op, Outcome},
     proto::v1::{self, Heartbeat, StreamDataResponse, stream_data_request, stream_data_response::Frame},
-    sim::{
-        history::event,
-        world::{Kind, kind},
-    },
+    sim::world::{Kind, kind},
+    witness::event,
 };
 
 impl Frames {
