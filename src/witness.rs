@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     checker::history::{Event, Op, Outcome, Place},
-    client::{Cursor, Error, ErrorKind, Item, Operation, Published, Received},
-    proto::v1,
+    client::{self, Cursor, Error, ErrorKind, Item, Operation, Published, Received},
 };
 
 /// What a reader of `session` was told; none where the next item says it all. `conflates` if the session's policy is
@@ -69,7 +68,7 @@ pub fn place(cursor: Cursor) -> Place {
 }
 
 /// An event as it is recorded.
-pub fn event(event: &v1::Event) -> Event {
+pub fn event(event: &client::Event) -> Event {
     let text = String::from_utf8_lossy(&event.payload);
     Event {
         offset: event.offset,

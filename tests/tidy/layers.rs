@@ -15,7 +15,7 @@ const ORDER: &[(&str, &[&str])] = &[
 /// Modules beside the order: what they may use, and nothing else.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("checker", &[]),
-    ("witness", &["checker", "client", "proto"]),
+    ("witness", &["checker", "client"]),
     ("client", &["types", "error", "proto"]),
     ("cli", &["types", "error", "proto", "client"]),
     ("cli::serve", &["types", "error", "proto", "client", "cli", "config", "app", "telemetry", "lifecycle"]),
