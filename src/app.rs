@@ -49,14 +49,15 @@ pub struct App {
     transports: tokio::task::JoinHandle<()>,
 }
 
-/// Serves until a signal or an operator says otherwise, then leaves in order. A signal after that skips the waiting.
+/// Serves until a signal, or a drain that is to end the process; then leaves in order. A signal after that skips the
+/// waiting.
 pub async fn run(loaded: Loaded, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let app = App::start(&loaded, metrics)?;
     let drain = app.drain.clone();
     let reason = tokio::select! {
         signal = signals.next() => signal,
-        () = drain.exit_wanted() => "an operator",
+        () = drain.exit_wanted() => "a drain",
     };
     tracing::info!(reason, "told to leave");
     let hurry = async {
@@ -138,7 +139,7 @@ impl App {
     /// is under way. `hurry` skips what is still to be waited for. Ends by itself, at the latest after the configured
     /// times and five seconds.
     pub async fn leave(self, hurry: impl Future<Output = ()>) {
-        self.drain.begin(Order { reason: "shutdown".into(), spread: None, grace: None, exit: true });
+        self.drain.begin(Order { reason: "shutdown".into(), exit: true, ..Order::default() });
         tokio::select! {
             biased;
             () = self.drain.drained() => {}

@@ -34,7 +34,7 @@ pub use config::Config;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What is wished of a drain. A later order only hastens the one that runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Order {
     /// Told to clients and operators.
     pub reason: Arc<str>,
@@ -47,9 +47,10 @@ pub struct Order {
 }
 
 /// Where a drain stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum State {
     /// There is none.
+    #[default]
     Serving,
     /// Not ready any more, and still serving. It can be called off.
     LameDuck,
@@ -108,7 +109,7 @@ pub struct Drain {
     hurry: CancellationToken,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Progress {
     state: State,
     order: Order,
@@ -118,20 +119,6 @@ struct Progress {
     forced: usize,
     /// Cancelled when the drain under way is called off.
     off: CancellationToken,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self {
-            state: State::Serving,
-            order: Order { reason: "".into(), spread: None, grace: None, exit: false },
-            since: None,
-            deadline: None,
-            notified: 0,
-            forced: 0,
-            off: CancellationToken::new(),
-        }
-    }
 }
 
 impl Drain {
@@ -251,17 +238,14 @@ impl Drain {
     async fn last_grace(&self) -> bool {
         let told = Instant::now();
         let mut orders = self.progress.subscribe();
-        let emptied = async {
-            loop {
-                let left = self.grace(&orders.borrow_and_update().order).saturating_sub(told.elapsed());
-                tokio::select! {
-                    emptied = timeout(left, self.registry.emptied()) => return emptied.is_ok(),
-                    // A shorter grace may have been ordered.
-                    _ = orders.changed() => {}
-                }
+        loop {
+            let left = self.grace(&orders.borrow_and_update().order).saturating_sub(told.elapsed());
+            tokio::select! {
+                emptied = timeout(left, self.registry.emptied()) => return emptied.is_ok(),
+                // A shorter grace may have been ordered.
+                _ = orders.changed() => {}
             }
-        };
-        emptied.await
+        }
     }
 
     async fn sweep(&self) {

@@ -35,6 +35,6 @@ impl Default for Config {
 impl Config {
     /// The longest a client may be here after its Drain frame.
     pub fn longest(&self) -> Duration {
-        self.spread + self.grace
+        self.spread.saturating_add(self.grace)
     }
 }

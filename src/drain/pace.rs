@@ -1,6 +1,6 @@
 //! Who is told when.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -21,29 +21,23 @@ impl Drain {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !waiting.is_empty() {
             ticks.tick().await;
-            let (span, left) = self.plan(total, begun);
+            let order = self.progress.borrow().order.clone();
+            let span = self.span(total, &order);
+            let left = span.saturating_sub(begun.elapsed()).saturating_add(self.grace(&order));
             let due = due(total, begun.elapsed(), span).saturating_sub(total - waiting.len());
             let round = waiting.split_off(waiting.len() - due.min(waiting.len()));
             let (told, missed): (Vec<_>, Vec<_>) =
-                round.into_iter().partition(|entry| entry.drain(self.notice(left, due)));
-            self.progress.send_modify(|progress| progress.notified += told.len());
+                round.into_iter().partition(|entry| entry.drain(notice(&order.reason, left, due)));
+            self.progress.send_modify(|progress| {
+                progress.notified += told.len();
+                progress.deadline = Some(Timestamp::now().plus(left));
+            });
             // Gone, or only just admitted and not there yet to be told.
             waiting.extend(missed.into_iter().filter(|entry| self.registry.get(entry.id()).is_some()));
         }
     }
 
-    /// How long the telling takes in all, and when whoever is left will be closed, from now.
-    fn plan(&self, total: usize, begun: Instant) -> (Duration, Duration) {
-        let mut planned = (Duration::ZERO, Duration::ZERO);
-        self.progress.send_modify(|progress| {
-            let span = self.span(total, &progress.order);
-            let left = span.saturating_sub(begun.elapsed()) + self.grace(&progress.order);
-            progress.deadline = Some(Timestamp::now().plus(left));
-            planned = (span, left);
-        });
-        planned
-    }
-
+    /// How long the telling takes in all.
     fn span(&self, total: usize, order: &Order) -> Duration {
         let spread = order.spread.map_or(self.config.spread, |spread| spread.min(self.config.spread));
         match self.config.max_reconnects_per_second {
@@ -51,13 +45,13 @@ impl Drain {
             rate => Duration::from_secs_f64(total as f64 / f64::from(rate)).min(spread),
         }
     }
+}
 
-    fn notice(&self, deadline: Duration, together: usize) -> DrainNotice {
-        // One alone has nobody to make room for.
-        let delay = if together > 1 { ROUND.mul_f64(fastrand::f64()) } else { Duration::ZERO };
-        let reason = self.progress.borrow().order.reason.clone();
-        DrainNotice { reason, reconnect_delay: delay, deadline }
-    }
+/// For one of those who are told `together`.
+fn notice(reason: &Arc<str>, deadline: Duration, together: usize) -> DrainNotice {
+    // One alone has nobody to make room for.
+    let delay = if together > 1 { ROUND.mul_f64(fastrand::f64()) } else { Duration::ZERO };
+    DrainNotice { reason: reason.clone(), reconnect_delay: delay, deadline }
 }
 
 /// How many of `total` are to have been told when `elapsed` of `span` is over: the first at once, the last at its end.

@@ -86,7 +86,7 @@ impl Bench {
 }
 
 fn order() -> Order {
-    Order { reason: "test".into(), spread: None, grace: None, exit: false }
+    Order { reason: "test".into(), ..Order::default() }
 }
 
 fn seconds(seconds: u64) -> Duration {

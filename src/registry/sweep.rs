@@ -55,7 +55,7 @@ impl Registry {
     fn look(&self, silence_limit: Option<u64>) {
         let now = self.clock.advance();
         // The lock is not held while connections are asked: they come back for it when they end.
-        let entries: Vec<_> = self.live.lock().entries.values().cloned().collect();
+        let entries = self.entries();
         // A client that has not said Hello has a clock of its own, and nothing may come before its Welcome.
         for entry in entries.into_iter().filter(|entry| entry.client_id().is_some()) {
             self.act(&entry, entry.vitals().examine(now, silence_limit, &self.config), now);

@@ -16,6 +16,8 @@ use crate::{
 
 const READERS: usize = 5;
 const TOPIC: &str = "prices";
+/// So little that the server has to hold back within a second from one that does not read.
+const WINDOW: u32 = 65_535;
 /// 1,000 events of 128 bytes a second.
 const EVERY: Duration = Duration::from_millis(1);
 /// What the whole server may grow by: a tenth of the topic's history. A queue for the one that stopped would be more.
@@ -60,7 +62,7 @@ async fn a_subscriber_that_stops_reading_costs_the_others_and_the_server_nothing
     let open = || OpenSession { session: 1, topic: TOPIC.to_owned(), ..OpenSession::default() };
     let mut clients = Vec::new();
     for number in 0..=READERS {
-        let mut client = Talker::connect(&server, &format!("reader-{number}")).await;
+        let mut client = Talker::with_window(&server, &format!("reader-{number}"), WINDOW).await;
         client.open(open()).await;
         clients.push(client);
     }

@@ -25,16 +25,24 @@ pub struct Talker {
     last_request: u64,
 }
 
-async fn channel(server: &Served) -> Channel {
+/// What the server may have on its way to a call of a client that does not say otherwise.
+const WINDOW: u32 = 1 << 20;
+
+async fn channel(server: &Served, window: u32) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
-    endpoint.initial_stream_window_size(1 << 20).initial_connection_window_size(16 << 20).connect().await.unwrap()
+    endpoint.initial_stream_window_size(window).initial_connection_window_size(16 << 20).connect().await.unwrap()
 }
 
 impl Talker {
     /// A client that has said hello and was welcomed.
     pub async fn connect(server: &Served, client_id: &str) -> Self {
+        Self::with_window(server, client_id, WINDOW).await
+    }
+
+    /// As `connect`; the server may have no more than `window` bytes on their way to it.
+    pub async fn with_window(server: &Served, client_id: &str, window: u32) -> Self {
         let (requests, sent) = mpsc::channel(1024);
-        let mut service = StreamServiceClient::new(channel(server).await);
+        let mut service = StreamServiceClient::new(channel(server, window).await);
         let call = service.stream_data(ReceiverStream::new(sent));
         let hello = Hello { client_id: client_id.to_owned(), ..Hello::default() };
         let first = StreamDataRequest { request_id: 0, frame: Some(Sent::Hello(hello)) };
@@ -78,7 +86,7 @@ pub struct BackEnd(TopicServiceClient<Channel>);
 
 impl BackEnd {
     pub async fn connect(server: &Served) -> Self {
-        Self(TopicServiceClient::new(channel(server).await))
+        Self(TopicServiceClient::new(channel(server, WINDOW).await))
     }
 
     pub async fn publish(&mut self, topic: &str, events: Vec<NewEvent>) {

@@ -13,9 +13,9 @@ use crate::{
     support::{TestClient, eventually, hello, within},
 };
 
-fn served(deadline: &str) -> Served {
+fn served(grace: &str) -> Served {
     let program = std::process::Command::new(env!("CARGO_BIN_EXE_bowline"));
-    Served::bowline(program, &[("BOWLINE__DRAIN__GRACE", deadline)])
+    Served::bowline(program, &[("BOWLINE__DRAIN__GRACE", grace)])
 }
 
 async fn signal(served: &Served, name: &str) {
