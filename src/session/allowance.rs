@@ -17,15 +17,15 @@ impl Allowance {
 
     /// Applies new totals. Credit only grows.
     pub(super) fn grant(&mut self, granted: Credit) {
+        // Nothing at all says nothing of bytes either: it leaves what was granted, or is to be, as it is.
+        if granted == Credit::default() {
+            return;
+        }
         let Some(held) = &mut self.credit else {
             // A session that was opened without a limit has one from now on.
             self.credit = Some(granted);
             return;
         };
-        // Nothing at all says nothing of bytes either: it leaves what was granted, or is to be, as it is.
-        if granted == Credit::default() {
-            return;
-        }
         if *held == Credit::default() {
             *held = granted;
         }

@@ -144,6 +144,15 @@ fn credit_is_a_total_and_lower_totals_are_ignored() {
 }
 
 #[test]
+fn a_grant_of_nothing_limits_nothing() {
+    let log = log_with(10, 10);
+    let mut session = open(Start::Earliest, Options::default(), &log);
+    assert!(flow(&mut session, Some(Credit::default()), None));
+    assert_eq!(run_offsets(turn(&mut session, &log)).len(), 10);
+    assert!(!flow(&mut session, Some(Credit { events: 10, bytes: 0 }), None), "a limit from now on");
+}
+
+#[test]
 fn the_event_that_crosses_the_byte_credit_is_the_last() {
     let log = log_with(10, 10);
     let mut session = open(Start::Earliest, with_credit(100, 25), &log);
