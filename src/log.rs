@@ -72,11 +72,17 @@ impl Record {
     }
 }
 
-/// Bytes of memory that a record of so many encoded bytes takes: the piece that an allocator hands out for them, which
-/// comes in four sizes to a doubling (as jemalloc has it), the count of who shares it, and its entry in the ring.
+/// Bytes of memory that a record of so many encoded bytes takes: the piece that an allocator hands out for them, the
+/// count of who shares it, its entry in the ring, and a sixteenth for what is lost between pieces.
 fn weight(encoded_len: usize) -> u64 {
-    let step = (encoded_len.next_power_of_two() / 8).max(16);
-    (encoded_len.next_multiple_of(step) + SHARED + size_of::<Record>()) as u64
+    let sum = piece(encoded_len) + SHARED + size_of::<Record>();
+    (sum + sum / 16) as u64
+}
+
+/// What an allocator hands out for `len` bytes: there are four sizes to a doubling, as in jemalloc.
+fn piece(len: usize) -> usize {
+    let step = (len.next_power_of_two() / 8).max(16);
+    len.next_multiple_of(step)
 }
 
 /// Where a cursor lies in a log.
