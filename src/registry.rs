@@ -20,8 +20,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    error::{Failure, Reason},
-    telemetry::metrics::Metrics,
+    error::Failure,
+    telemetry::metrics::{
+        Metrics,
+        words::{ConnectionEnd, Refusal},
+    },
     types::{ClientId, Clock, ConnectionId},
 };
 
@@ -117,6 +120,7 @@ struct Live {
 impl Registry {
     /// An empty registry.
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
+        metrics.connections_limit.set(gauge(config.max_connections));
         Self { config, clock: Clock::default(), metrics, live: Mutex::default(), count: watch::Sender::new(0) }
     }
 
@@ -134,15 +138,15 @@ impl Registry {
     pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Admission, Failure> {
         let mut live = self.live.lock();
         let refusal = match live.entries.len() >= self.config.max_connections {
-            _ if live.refusing => Some((Reason::Draining, "this server is leaving")),
-            true => Some((Reason::MaxConnections, "maximum connections reached")),
+            _ if live.refusing => Some((Refusal::Draining, "this server is leaving")),
+            true => Some((Refusal::MaxConnections, "maximum connections reached")),
             false => None,
         };
-        if let Some((reason, message)) = refusal {
-            self.metrics.rejected(reason);
+        if let Some((refusal, message)) = refusal {
+            self.metrics.rejected(refusal);
             // Spread, so that those refused together do not come back together.
             let wait = Duration::from_millis(fastrand::u64(1000..5000));
-            return Err(Failure::new(reason, message).retry_after(wait));
+            return Err(Failure::new(refusal.reason(), message).retry_after(wait));
         }
         live.next_number += 1;
         let number = live.next_number;
@@ -160,7 +164,7 @@ impl Registry {
         self.live.lock().clients.entry(client.clone()).or_default().push(entry.number());
     }
 
-    fn remove(&self, entry: &Entry, cause: &'static str) {
+    fn remove(&self, entry: &Entry, end: ConnectionEnd) {
         let mut live = self.live.lock();
         live.entries.remove(&entry.number());
         live.numbers.remove(&entry.id());
@@ -174,7 +178,8 @@ impl Registry {
         }
         self.count.send_replace(live.entries.len());
         self.metrics.connections_active.dec();
-        self.metrics.connection_closed(cause);
+        self.metrics.connection_closed(end);
+        live.show_remaining(&self.metrics);
     }
 
     /// One connection.
@@ -214,7 +219,9 @@ impl Registry {
 
     /// From now on admits nobody: DRAINING.
     pub fn refuse(&self) {
-        self.live.lock().refusing = true;
+        let mut live = self.live.lock();
+        live.refusing = true;
+        live.show_remaining(&self.metrics);
     }
 
     /// Every connection, oldest first.
@@ -228,6 +235,20 @@ impl Registry {
             entry.close(failure.clone());
         }
     }
+}
+
+impl Live {
+    /// Who is still to leave, once nobody may come any more.
+    fn show_remaining(&self, metrics: &Metrics) {
+        if self.refusing {
+            metrics.drain_remaining.set(gauge(self.entries.len()));
+        }
+    }
+}
+
+/// A number as a gauge takes it.
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

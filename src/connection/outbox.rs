@@ -32,6 +32,7 @@ use crate::{
     hub::ReadySet,
     proto::{self, v1, v1::stream_data_response::Frame},
     registry::{Entry, SessionStatus},
+    telemetry::metrics::words::SessionEnd,
 };
 
 /// Most bytes given to HTTP/2 at once.
@@ -118,7 +119,8 @@ impl Outbox {
         let has_room = state.control_frames < self.shared.config.queue_size;
         if has_room {
             // Under one lock, so that nothing of a session comes between its mark and the frame that carries it.
-            let heartbeat = v1::Heartbeat { nonce: fastrand::u64(..), reply_requested, marks: state.lanes.marks() };
+            let marks = state.lanes.marks(&self.shared.metrics);
+            let heartbeat = v1::Heartbeat { nonce: fastrand::u64(..), reply_requested, marks };
             state.queue(Frame::Heartbeat(heartbeat));
             self.ready.wake();
         }
@@ -238,7 +240,7 @@ impl Outbox {
     pub(super) fn release(&self) {
         let lanes = self.state.lock().lanes.clear();
         for _lane in lanes {
-            self.shared.metrics.session_closed("DETACHED");
+            self.shared.metrics.session_closed(SessionEnd::Detached);
         }
         self.entry.vitals().set_sessions(0);
     }

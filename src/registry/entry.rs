@@ -9,6 +9,7 @@ use std::{
 use super::{Registry, Vitals};
 use crate::{
     error::{Failure, Reason},
+    telemetry::metrics::words::ConnectionEnd,
     types::{ClientId, ConnectionId, Timestamp},
 };
 
@@ -160,12 +161,12 @@ impl Entry {
 pub struct Admission {
     registry: Arc<Registry>,
     entry: Arc<Entry>,
-    cause: &'static str,
+    end: ConnectionEnd,
 }
 
 impl Admission {
     pub(super) fn new(registry: Arc<Registry>, entry: Arc<Entry>) -> Self {
-        Self { registry, entry, cause: "GONE" }
+        Self { registry, entry, end: ConnectionEnd::Gone }
     }
 
     /// The entry.
@@ -186,14 +187,14 @@ impl Admission {
         }
     }
 
-    /// Why it ends: a word of the closed vocabulary, for the metric.
-    pub fn set_cause(&mut self, cause: &'static str) {
-        self.cause = cause;
+    /// How it ends, for the metric.
+    pub fn set_end(&mut self, end: ConnectionEnd) {
+        self.end = end;
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.registry.remove(&self.entry, self.cause);
+        self.registry.remove(&self.entry, self.end);
     }
 }

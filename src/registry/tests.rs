@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{vitals::millis, *};
+use crate::error::Reason;
 
 fn registry(config: Config) -> Arc<Registry> {
     Arc::new(Registry::new(config, Arc::new(Metrics::default())))
@@ -100,10 +101,17 @@ fn pages_are_stable_while_connections_come_and_go() {
 #[test]
 fn a_draining_registry_admits_nobody() {
     let registry = registry(Config::default());
+    let admissions = [registry.admit(addr()).unwrap(), registry.admit(addr()).unwrap()];
+    assert_eq!(registry.metrics.drain_remaining.get(), 0);
     registry.refuse();
     let refused = registry.admit(addr()).unwrap_err();
     assert_eq!(refused.reason, Reason::Draining);
     assert!(refused.retry_after.is_some());
+    for (admission, left) in admissions.into_iter().zip([1, 0]) {
+        assert_eq!(registry.metrics.drain_remaining.get(), left + 1);
+        drop(admission);
+        assert_eq!(registry.metrics.drain_remaining.get(), left);
+    }
 }
 
 #[tokio::test(start_paused = true)]
