@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use self::histogram::Histogram;
+pub use self::{histogram::Histogram, process::resident_bytes};
 use crate::{error::Reason, lifecycle::Phase};
 
 /// Counters by why something ended.
