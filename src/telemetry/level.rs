@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn what_can_match_nothing_is_refused_with_a_sentence() {
-        for good in ["info", "off", "WARN", "info,bowline=debug", "bowline::transport=trace, h2=off", "tokio_util=warn"] {
+        for good in ["info", "off", "WARN", "info,bowline=debug", "bowline::transport=trace, h2=off", "tokio_util=warn"]
+        {
             parse(good).unwrap_or_else(|problem| panic!("{good} {problem}"));
         }
         for (bad, why) in [

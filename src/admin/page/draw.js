@@ -60,6 +60,8 @@ export function make(tag, className, text) {
 
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT] = [120, 32];
+// So many numbers are drawn at most; fewer than so many are drawn as if they were.
+const [LONGEST, SHORTEST] = [120, 30];
 
 // A tile: what it is, its number, a word about it, and how the number was lately.
 export class Tile {
@@ -81,16 +83,20 @@ export class Tile {
     this.past = [];
   }
 
+  // A number of null is not known yet.
   show(number, text, more) {
     say(this.value, text);
     say(this.more, more);
-    this.past.push(number ?? 0);
-    if (this.past.length > WIDTH) this.past.shift();
+    if (number === null) return;
+    this.past.push(number);
+    if (this.past.length > LONGEST) this.past.shift();
     const top = Math.max(...this.past, Number.MIN_VALUE) * 1.15;
-    const start = WIDTH - this.past.length;
-    const points = this.past.map((n, at) => `${start + at + 0.5},${(HEIGHT - 1 - (n / top) * (HEIGHT - 2)).toFixed(2)}`);
+    const step = WIDTH / (Math.max(this.past.length, SHORTEST) - 1);
+    const x = (at) => (WIDTH - (this.past.length - 1 - at) * step).toFixed(2);
+    const y = (n) => (HEIGHT - 1 - (n / top) * (HEIGHT - 2)).toFixed(2);
+    const points = this.past.map((n, at) => `${x(at)},${y(n)}`);
     this.line.setAttribute("points", points.join(" "));
-    this.area.setAttribute("points", `${start + 0.5},${HEIGHT} ${points.join(" ")} ${WIDTH - 0.5},${HEIGHT}`);
+    this.area.setAttribute("points", `${x(0)},${HEIGHT} ${points.join(" ")} ${WIDTH},${HEIGHT}`);
   }
 
   forget() {

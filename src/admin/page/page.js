@@ -37,22 +37,24 @@ async function ask(path) {
   return answer.json();
 }
 
-function perSecond(now, then, of) {
-  const seconds = (now.now_us - then.now_us) / 1e6;
-  return seconds > 0 ? Math.max(0, of(now) - of(then)) / seconds : 0;
+// How much a counter grew a second since the look before; null at the first.
+function perSecond(now, of) {
+  const then = past.at(-2);
+  const seconds = then ? (now.now_us - then.now_us) / 1e6 : 0;
+  return seconds > 0 ? Math.max(0, of(now) - of(then)) / seconds : null;
 }
 
 function showTiles(now) {
-  const then = past.at(-2) ?? now;
   const { connections: held, events } = now;
-  const [published, delivered] = [perSecond(now, then, (s) => s.events.published), perSecond(now, then, (s) => s.events.delivered)];
+  const published = perSecond(now, (status) => status.events.published);
+  const delivered = perSecond(now, (status) => status.events.delivered);
   const first = past.at(-LATENCY_ANSWERS) ?? past[0];
   const p99 = quantile(now.latency.bounds, now.latency.counts.map((n, i) => n - first.latency.counts[i]), 0.99);
-  tiles.connections.show(held.active, count(held.active), `of ${count(held.limit)}; ${count(now.transports)} transports`);
+  tiles.connections.show(held.active, count(held.active), `of at most ${count(held.limit)}`);
   tiles.sessions.show(now.sessions, count(now.sessions), `on ${count(now.topics)} ${now.topics === 1 ? "topic" : "topics"}`);
-  tiles.in.show(published, rate(published), `${count(events.published)} in all`);
-  tiles.out.show(delivered, rate(delivered), `${count(events.delivered)} in all; ${count(events.skipped)} skipped`);
-  tiles.latency.show(p99, latency(p99), "publish to write, live");
+  tiles.in.show(published, published === null ? "–" : rate(published), `${count(events.published)} in all`);
+  tiles.out.show(delivered, delivered === null ? "–" : rate(delivered), `${count(events.delivered)} in all`);
+  tiles.latency.show(p99 ?? 0, latency(p99), "from publish to write");
   tiles.memory.show(now.memory_bytes, bytes(now.memory_bytes ?? 0), "resident");
 }
 

@@ -3,7 +3,7 @@
 use bowline::proto::v1::OpenSession;
 use serde_json::Value;
 
-use crate::support::{TestServer, ask, credit, eventually, get, named, open, paused, publish};
+use crate::support::{TestServer, ask, credit, eventually, get, named, open, paused, publish, put};
 
 async fn rows(server: &TestServer, query: &str) -> Vec<Value> {
     get(server.admin, &format!("/connections?{query}"), "").await.json()["connections"].as_array().unwrap().clone()
@@ -82,7 +82,7 @@ async fn topics_are_listed_with_what_they_keep_and_who_reads() {
     client.open(open(1, "chat.lobby")).await;
     client.publish(publish(1, 1, "hello")).await;
     server.store("prices", &["1", "2", "3"]).await;
-    server.store("state.prices", &["1"]).await;
+    server.publish("state.prices", vec![put("ACME", "1")]).await;
     let page = get(server.admin, "/topics?limit=2", "").await.json();
     let row = |page: &Value, at: usize| page["topics"][at].clone();
     let lobby = row(&page, 0);
