@@ -121,7 +121,7 @@ fn a_stock_go_client_converses() {
 }
 
 /// Told to leave, the server gives its clients longer than the browser needs to look at that.
-const SLOW_DRAIN: &[(&str, &str)] = &[("BOWLINE__DRAIN__GRACE", "45s")];
+const SLOW_DRAIN: &[(&str, &str)] = &[("BOWLINE__DRAIN__SPREAD", "1s"), ("BOWLINE__DRAIN__GRACE", "45s")];
 
 #[test]
 fn the_page_of_the_admin_port_works_in_a_browser() {

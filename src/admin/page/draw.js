@@ -2,11 +2,12 @@
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const low = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 export const count = (n) => (n < 100_000 ? whole.format(n) : short.format(n));
 
-export const rate = (n) => (n >= 1000 ? short.format(n) : n >= 10 ? whole.format(n) : fine.format(n));
+export const rate = (n) => (n >= 1000 ? short.format(n) : n >= 10 ? whole.format(n) : low.format(n));
 
 export function bytes(n) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];

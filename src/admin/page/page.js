@@ -22,7 +22,7 @@ const tiles = Object.fromEntries(
   ].map(([name, title]) => [name, new Tile(at("tiles"), `tile-${name}`, title)]),
 );
 const connections = new Rows(at("connections"), 12, "Nobody is connected.");
-const topics = new Rows(at("topics"), 7, "There is no such topic.");
+const topics = new Rows(at("topics"), 7, "There is no topic, or none of that name.");
 
 // Answers of this server process, the newest last.
 let past = [];
