@@ -26,7 +26,7 @@ use crate::{
     registry::Registry,
     service,
     session::Directory,
-    telemetry::{metrics::Metrics, report},
+    telemetry::{LogLevel, metrics::Metrics, report},
     transport::{self, Listener, Shutdown},
 };
 
@@ -99,11 +99,14 @@ impl App {
         let admin = config
             .admin
             .enabled
-            .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &shared))
+            .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &drain, &shared))
             .transpose()?;
 
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
+        if let Some(level) = LogLevel::of_process() {
+            tasks.spawn_until_stopped("log level", level.clone().expire());
+        }
         tasks.spawn_until_stopped("report", report::run(metrics.clone(), config.telemetry.report_interval));
         tasks.spawn_until_stopped("phase metric", follow_phase(metrics.clone(), lifecycle.watch()));
 

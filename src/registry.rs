@@ -28,7 +28,7 @@ use crate::{
     types::{ClientId, Clock, ConnectionId},
 };
 
-pub use entry::{Admission, DrainNotice, Entry, Peer, SessionStatus};
+pub use entry::{Admission, Backlog, DrainNotice, Entry, Peer, SessionStatus};
 pub use vitals::{State, Vitals};
 
 /// `[registry]`: how many connections there may be, and when one counts as lost.

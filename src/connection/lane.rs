@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use crate::{
     error::Failure,
     hub::{Feed, ReaderGuard},
+    log::Log,
     proto::{self, DeliveryHead, v1::stream_data_response::Frame},
-    registry::SessionStatus,
+    registry::{Backlog, SessionStatus},
     session::{Attachment, Estate, Event, Gap, GapReason, Numbering, Run, Session, Step},
     telemetry::{
         metrics::{Metrics, words},
@@ -229,15 +230,30 @@ impl Lane {
     pub(super) fn status(&self) -> SessionStatus {
         let session = self.reading.as_ref().map(|reading| &reading.session);
         let log = self.feed.log();
-        let cursor = session.map_or(log.head().offset, |session| session.cursor().offset);
+        let (lag, slow) = self.waiting(&log);
         SessionStatus {
             session_id: self.producer.session_id().to_string(),
             topic: self.feed.topic().to_string(),
-            cursor,
-            lag: session.map_or(0, |session| session.lag(&log)),
+            cursor: session.map_or(log.head().offset, |session| session.cursor().offset),
+            lag,
+            slow,
             paused: session.is_some_and(Session::is_paused),
             attach: self.attach,
             delivered: session.map_or(0, Session::sent_events),
         }
+    }
+
+    /// Counts what waits for it.
+    pub(super) fn add_to(&self, all: &mut Backlog) {
+        let (lag, slow) = self.waiting(&self.feed.log());
+        all.lag = all.lag.saturating_add(lag);
+        all.slow += u32::from(slow);
+        all.paused += u32::from(self.reading.as_ref().is_some_and(|reading| reading.session.is_paused()));
+    }
+
+    /// Events that wait for it, and whether that is more than should.
+    fn waiting(&self, log: &Log) -> (u64, bool) {
+        let Some(Reading { session, .. }) = &self.reading else { return (0, false) };
+        (session.lag(log), session.is_overdue(self.feed.delivery().queue_size, log))
     }
 }

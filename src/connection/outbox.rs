@@ -31,7 +31,7 @@ use crate::{
     error::{Failure, Reason},
     hub::ReadySet,
     proto::{self, v1, v1::stream_data_response::Frame},
-    registry::{Entry, SessionStatus},
+    registry::{Backlog, Entry, SessionStatus},
     telemetry::metrics::words::SessionEnd,
 };
 
@@ -254,6 +254,13 @@ impl Outbox {
         sessions
     }
 
+    /// What of all its sessions waits.
+    pub(super) fn backlog(&self) -> Backlog {
+        let mut all = Backlog::default();
+        self.state.lock().lanes.iter().for_each(|lane| lane.add_to(&mut all));
+        all
+    }
+
     /// What HTTP/2 is to send next; pending while there is nothing.
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
         // Registered before looking, so that nothing that comes meanwhile is missed.
@@ -265,7 +272,7 @@ impl Outbox {
                 self.shared.metrics.frames_sent.inc_by(frames);
                 self.shared.messages.1.inc_by(frames);
                 self.shared.metrics.frames_sent_bytes.inc_by(chunk.len() as u64);
-                self.entry.vitals().sending(self.shared.registry.clock().millis(), frames);
+                self.entry.vitals().sending(self.shared.registry.clock().millis(), frames, chunk.len());
                 Poll::Ready(Next::Chunk(chunk))
             }
             None => match std::mem::replace(&mut state.end, End::Ended) {

@@ -26,6 +26,8 @@ pub trait Peer: Send + Sync {
     fn close(&self, failure: Failure);
     /// Its sessions, ordered by id.
     fn sessions(&self) -> Vec<SessionStatus>;
+    /// What of all its sessions waits.
+    fn backlog(&self) -> Backlog;
 }
 
 /// What a client is told when the server leaves.
@@ -50,12 +52,25 @@ pub struct SessionStatus {
     pub cursor: u64,
     /// Events between that and the head.
     pub lag: u64,
+    /// It does not keep up: more waits than its topic's `queue_size` and its credit together (ADR 7).
+    pub slow: bool,
     /// Paused by the client.
     pub paused: bool,
     /// Its fencing number.
     pub attach: u64,
     /// Events sent on this connection.
     pub delivered: u64,
+}
+
+/// What of a connection's sessions waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Sessions that do not keep up.
+    pub slow: u32,
+    /// Events that wait for its sessions, together.
+    pub lag: u64,
+    /// Sessions that their client has paused.
+    pub paused: u32,
 }
 
 /// One live connection.
@@ -130,6 +145,11 @@ impl Entry {
     /// Its sessions.
     pub fn sessions(&self) -> Vec<SessionStatus> {
         self.peer().map(|peer| peer.sessions()).unwrap_or_default()
+    }
+
+    /// See [`Peer::backlog`].
+    pub fn backlog(&self) -> Backlog {
+        self.peer().map(|peer| peer.backlog()).unwrap_or_default()
     }
 
     /// See [`Peer::close`].

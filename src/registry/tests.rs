@@ -39,6 +39,10 @@ impl Peer for Recorder {
     fn sessions(&self) -> Vec<SessionStatus> {
         Vec::new()
     }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::default()
+    }
 }
 
 /// A connection whose peer records what it is asked.
@@ -149,7 +153,7 @@ async fn a_client_that_half_closed_owes_no_answer_but_must_take_what_is_sent() {
     admission.entry().vitals().half_closed();
     sweep_for(&registry, 200).await;
     assert_eq!(*recorder.closed.lock(), None);
-    admission.entry().vitals().sending(registry.clock().millis(), 1);
+    admission.entry().vitals().sending(registry.clock().millis(), 1, 1);
     sweep_for(&registry, 18).await;
     assert_eq!(*recorder.closed.lock(), Some(Reason::SlowConnection));
 }
@@ -203,7 +207,7 @@ async fn a_peer_that_takes_nothing_is_closed_as_slow() {
     let registry = registry(Config::default());
     let (admission, recorder) = connected(&registry);
     registry.clock().advance();
-    admission.entry().vitals().sending(registry.clock().millis(), 1);
+    admission.entry().vitals().sending(registry.clock().millis(), 1, 1);
     sweep_for(&registry, 18).await;
     assert_eq!(*recorder.closed.lock(), Some(Reason::SlowConnection));
     assert_eq!(registry.metrics.send_errors.get(), 1, "found out once, not at every look until it is gone");

@@ -298,7 +298,7 @@ impl Session {
     /// True if more than `limit` events wait for which the session has no credit. Without any limit on credit, what
     /// HTTP/2 does not take waits as well. History that was asked for does not count, nor does a session that only reads
     /// up to a certain place.
-    fn is_overdue(&self, limit: u64, log: &Log) -> bool {
+    pub fn is_overdue(&self, limit: u64, log: &Log) -> bool {
         let (at, head) = (self.cursor, log.head());
         if at.epoch != head.epoch || self.reads_history() {
             return false;

@@ -19,7 +19,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use self::histogram::{CountHistogram, Histogram};
+pub use self::{
+    histogram::{CountHistogram, Histogram},
+    process::resident_bytes,
+};
 use self::words::{ConnectionEnd, Gap, HandshakeEnd, Recovery, Refusal, SessionEnd, SlowAction, TransportEnd};
 use crate::{error::Reason, lifecycle::Phase};
 

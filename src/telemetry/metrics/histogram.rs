@@ -72,6 +72,11 @@ impl Histogram {
         }
     }
 
+    /// The upper bounds of its buckets, seconds, and how many observations are in each; the last bucket has none.
+    pub fn buckets(&self) -> (&'static [f64], Vec<u64>) {
+        (&BOUNDS, self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect())
+    }
+
     /// How many observations there were.
     pub fn count(&self) -> u64 {
         self.0.buckets.count()
