@@ -133,7 +133,7 @@ instruments! {
     transports_closed: ByCause = "bowline_transports_closed";
     /// Handshakes that failed, by cause.
     handshakes_failures: ByCause = "bowline_handshakes_failed";
-    /// Phase of the process: 0 starting, 1 serving, 2 lame duck, 3 draining, 4 stopped.
+    /// Phase of the process: 0 starting, 1 serving, 2 lame duck, 3 draining, 4 drained, 5 stopped.
     pub drain_state: Gauge = "bowline_drain_state";
     /// Spans that could not be exported.
     pub telemetry_dropped: Counter = "bowline_telemetry_dropped";
