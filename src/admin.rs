@@ -5,6 +5,7 @@
 
 mod config;
 mod connections;
+mod drain;
 mod guard;
 mod probe;
 mod scrape;
@@ -18,7 +19,7 @@ use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -31,14 +32,24 @@ pub use server::{Admin, StartError};
 
 use self::guard::Guard;
 use crate::{
+    drain::Drain,
     health::Health,
     lifecycle::Phase,
     telemetry::metrics::{Metrics, REVISION},
 };
 
 /// Every path there is.
-const PATHS: [&str; 8] =
-    ["/livez", "/readyz", "/startupz", "/metrics", "/connections", "/connections/{id}", "/config", "/version"];
+const PATHS: [&str; 9] = [
+    "/livez",
+    "/readyz",
+    "/startupz",
+    "/metrics",
+    "/connections",
+    "/connections/{id}",
+    "/drain",
+    "/config",
+    "/version",
+];
 
 /// What the admin port looks at.
 pub struct Parts {
@@ -50,6 +61,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Who is connected.
     pub connections: Box<dyn Connections>,
+    /// How the server leaves.
+    pub drain: Drain,
     /// The merged configuration with its sources; secrets redacted by whoever made it.
     pub config: Value,
 }
@@ -82,6 +95,7 @@ fn router(parts: Arc<Parts>, guard: &Guard) -> Router {
         .route("/metrics", get(scrape::metrics))
         .route("/connections", get(connections::page))
         .route("/connections/{id}", guard.over(delete(connections::close)))
+        .route("/drain", guard.over(post(drain::begin).delete(drain::call_off)).get(drain::status))
         .route("/config", get(configuration))
         .route("/version", get(version))
         .fallback(unknown)

@@ -100,7 +100,7 @@ impl App {
         let admin = config
             .admin
             .enabled
-            .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &shared))
+            .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &shared, &drain))
             .transpose()?;
 
         canary::release(config.health, &shared.hub, health.component("canary"), &tasks);

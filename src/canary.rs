@@ -182,7 +182,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let bench = runtime.block_on(async { Bench::new(often()) });
         let becomes = |ready: bool| {
-            let begun = std::time::Instant::now();
+            let begun = Instant::now();
             while bench.health.ready() != ready {
                 assert!(begun.elapsed() < Duration::from_secs(30), "never ready = {ready}: {:?}", bench.problem());
                 std::thread::park_timeout(Duration::from_millis(5));

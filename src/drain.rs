@@ -116,6 +116,11 @@ impl Drain {
         }
     }
 
+    /// The section it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Begins, or hastens what has begun.
     pub fn begin(&self, order: Order) -> Status {
         let mut begun = None;

@@ -8,6 +8,7 @@ use crate::{
     admin::{self, Connections, Parts, Row},
     config::Loaded,
     connection::Shared,
+    drain::Drain,
     error::{Failure, Reason},
     health::Health,
     lifecycle::Lifecycle,
@@ -22,12 +23,14 @@ pub(super) fn open(
     lifecycle: &Lifecycle,
     health: &Health,
     shared: &Shared,
+    drain: &Drain,
 ) -> anyhow::Result<admin::Admin> {
     let parts = Parts {
         health: health.clone(),
         phase: lifecycle.watch(),
         metrics: shared.metrics.clone(),
         connections: Box::new(Listing(shared.registry.clone())),
+        drain: drain.clone(),
         config: loaded.to_json(),
     };
     admin::open(config, parts, lifecycle.tasks().stop().clone()).context("cannot serve operators")
