@@ -5,6 +5,7 @@
 
 mod config;
 mod connections;
+mod drain;
 mod guard;
 mod log_level;
 mod page;
@@ -22,7 +23,7 @@ use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, put},
+    routing::{delete, get, post, put},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -44,7 +45,7 @@ use crate::{
 };
 
 /// Every path there is, but for what the page for people loads.
-const PATHS: [&str; 11] = [
+const PATHS: [&str; 12] = [
     "/livez",
     "/readyz",
     "/startupz",
@@ -53,6 +54,7 @@ const PATHS: [&str; 11] = [
     "/connections",
     "/connections/{id}",
     "/topics",
+    "/drain",
     "/log-level",
     "/config",
     "/version",
@@ -112,6 +114,7 @@ fn router(parts: Arc<Parts>, guard: &Guard) -> Router {
         .route("/connections/{id}", guard.over(delete(connections::close)).get(connections::one))
         .route("/topics", get(topics::page))
         .route("/log-level", guard.over(put(log_level::change).delete(log_level::reset)).get(log_level::show))
+        .route("/drain", guard.over(post(drain::begin).delete(drain::call_off)).get(drain::status))
         .route("/config", get(configuration))
         .route("/version", get(version))
         .fallback(unknown)

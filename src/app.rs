@@ -16,6 +16,7 @@ use tower::Layer;
 use crate::{
     admin,
     broker::{Broker, memory::Memory},
+    canary,
     config::Loaded,
     connection,
     drain::{Drain, Order},
@@ -102,6 +103,7 @@ impl App {
             .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &drain, &shared))
             .transpose()?;
 
+        canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
         if let Some(level) = LogLevel::of_process() {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Parts, log_level};
+use super::{Parts, drain, log_level};
 use crate::{
-    drain::Drain,
     telemetry::metrics::{self, REVISION},
     types::Timestamp,
 };
@@ -36,7 +36,8 @@ pub(super) struct Status {
     /// Absent where the process writes no logs of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     log_level: Option<log_level::Shown>,
-    drain: Draining,
+    /// As `/drain` shows it.
+    drain: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,37 +71,6 @@ struct Latency {
     /// Seconds.
     bounds: &'static [f64],
     counts: Vec<u64>,
-}
-
-/// See [`crate::drain::Status`].
-#[derive(Debug, Serialize)]
-struct Draining {
-    state: &'static str,
-    reason: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deadline_us: Option<u64>,
-    notified: usize,
-    remaining: usize,
-    forced: usize,
-    exit: bool,
-}
-
-impl From<&Drain> for Draining {
-    fn from(drain: &Drain) -> Self {
-        let status = drain.status();
-        Self {
-            state: status.state.as_str(),
-            reason: status.reason.as_ref().to_owned(),
-            since_us: status.since.map(|since| since.0),
-            deadline_us: status.deadline.map(|deadline| deadline.0),
-            notified: status.notified,
-            remaining: status.remaining,
-            forced: status.forced,
-            exit: status.exit,
-        }
-    }
 }
 
 pub(super) async fn status(State(parts): State<Arc<Parts>>) -> Json<Status> {
@@ -139,6 +109,6 @@ pub(super) async fn status(State(parts): State<Arc<Parts>>) -> Json<Status> {
         latency: Latency { bounds, counts },
         memory_bytes: metrics::resident_bytes(),
         log_level: log_level::Shown::now(),
-        drain: Draining::from(&parts.drain),
+        drain: drain::shown(&parts.drain.status()),
     })
 }

@@ -6,8 +6,14 @@ use std::{
     time::Duration,
 };
 
+use tokio::runtime::{Builder, Runtime};
+
 use super::*;
-use crate::{drain, lifecycle::Lifecycle, registry};
+use crate::{
+    drain,
+    lifecycle::Lifecycle,
+    registry::{self, Registry},
+};
 
 /// So many connections, and as many topics.
 struct Fixed(u64);
@@ -59,6 +65,9 @@ impl Topics for Fixed {
 
 struct Port {
     lifecycle: Lifecycle,
+    health: Health,
+    /// Where the clients would be.
+    _clients: Runtime,
     stop: CancellationToken,
     admin: Option<Admin>,
     address: SocketAddr,
@@ -66,11 +75,13 @@ struct Port {
 
 fn port() -> Port {
     let (lifecycle, stop) = (Lifecycle::default(), CancellationToken::new());
-    let metrics: Arc<Metrics> = Arc::default();
-    let registry = Arc::new(registry::Registry::new(registry::Config::default(), metrics.clone()));
+    let (health, metrics) = (Health::new(&lifecycle), Arc::<Metrics>::default());
+    let clients = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let registry = Arc::new(Registry::new(registry::Config::default(), metrics.clone()));
+    let drain = clients.block_on(async { Drain::new(drain::Config::default(), &lifecycle, &registry) });
     let parts = Parts {
-        health: Health::new(&lifecycle),
-        drain: Drain::new(drain::Config::default(), &lifecycle, &registry),
+        health: health.clone(),
+        drain,
         node: "b-1".into(),
         started: Timestamp::now(),
         phase: lifecycle.watch(),
@@ -82,7 +93,7 @@ fn port() -> Port {
     let config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
     let admin = open(&config, parts, stop.clone()).unwrap();
     let address = admin.address();
-    Port { lifecycle, stop, admin: Some(admin), address }
+    Port { lifecycle, health, _clients: clients, stop, admin: Some(admin), address }
 }
 
 impl Drop for Port {
@@ -146,6 +157,24 @@ fn a_probe_says_why_when_it_fails_or_is_asked() {
     assert_eq!(port.get("/readyz").body, "ok\n");
     assert_eq!(port.get("/readyz?verbose").body, "[+]phase ok\nok\n");
     assert_eq!(port.get("/readyz?verbose=1").header("cache-control"), Some("no-store"));
+}
+
+#[test]
+fn a_check_that_fails_is_named_in_text_and_in_json() {
+    let port = port();
+    port.lifecycle.advance(Phase::Serving);
+    let canary = port.health.component("canary");
+    canary.not_ready("no event came back");
+    let said = port.get("/readyz");
+    assert_eq!((said.status, &*said.body), (503, "[+]phase ok\n[-]canary failed: no event came back\nnot ok\n"));
+    let json = "accept: application/json\r\n";
+    let said = port.ask("GET", "/readyz", json);
+    let checks = json!([{ "name": "phase", "problem": null }, { "name": "canary", "problem": "no event came back" }]);
+    assert_eq!((said.status, said.json()), (503, json!({ "ok": false, "checks": checks })));
+    assert_eq!(port.get("/livez").status, 200, "that is no reason to be started again");
+    canary.ready();
+    let said = port.ask("GET", "/readyz", json);
+    assert_eq!((said.status, &said.json()["ok"]), (200, &json!(true)));
 }
 
 #[test]
@@ -215,7 +244,7 @@ fn the_status_says_it_all_at_once() {
     let status = port.get("/status").json();
     assert_eq!((status["phase"].as_str(), status["ready"].as_bool()), (Some("serving"), Some(true)));
     assert_eq!((status["node"].as_str(), status["connections"]["limit"].as_u64()), (Some("b-1"), Some(7)));
-    assert_eq!((status["drain"]["state"].as_str(), status["events"]["published"].as_u64()), (Some("serving"), Some(0)));
+    assert_eq!((status["drain"]["phase"].as_str(), status["events"]["published"].as_u64()), (Some("serving"), Some(0)));
     let (bounds, counts) = (&status["latency"]["bounds"], &status["latency"]["counts"]);
     assert_eq!(bounds.as_array().unwrap().len() + 1, counts.as_array().unwrap().len());
     assert!(status["now_us"].as_u64() >= status["started_us"].as_u64());

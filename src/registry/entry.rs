@@ -6,15 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Registry, Vitals};
+use super::{Registry, Vitals, leaving};
 use crate::{
-    error::{Failure, Reason},
+    error::Failure,
     telemetry::metrics::words::ConnectionEnd,
     types::{ClientId, ConnectionId, Timestamp},
 };
-
-/// When one who has only just come may try elsewhere.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the registry can ask of a connection. Implemented by the connection itself; none of these blocks.
 pub trait Peer: Send + Sync {
@@ -166,7 +163,7 @@ impl Entry {
         if self.client_id().is_some() {
             peer.drain(notice);
         } else {
-            peer.close(Failure::new(Reason::Draining, "this server is leaving").retry_after(RETRY_AFTER));
+            peer.close(leaving());
         }
         true
     }

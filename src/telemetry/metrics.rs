@@ -144,7 +144,7 @@ instruments! {
     transports_closed: ByCause = "bowline_transports_closed";
     /// Handshakes that failed, by cause.
     handshakes_failed: ByCause = "bowline_handshakes_failed";
-    /// Phase of the process: 0 starting, 1 serving, 2 lame duck, 3 draining, 4 stopped.
+    /// Phase of the process: 0 starting, 1 serving, 2 lame duck, 3 draining, 4 drained, 5 stopped.
     pub drain_state: Gauge = "bowline_drain_state";
     /// Connections that a drain has yet to see leave; 0 until clients are being told to move.
     pub drain_remaining: Gauge = "bowline_drain_remaining";

@@ -60,18 +60,18 @@ function showTiles(now) {
 
 function showDrain(now) {
   const { drain } = now;
-  const on = drain.state !== "serving";
+  const on = !["starting", "serving"].includes(drain.phase);
   at("drain").hidden = !on;
   if (!on) {
     drainPeak = 0;
     return;
   }
-  drainPeak = Math.max(drainPeak, drain.remaining, drain.notified);
+  drainPeak = Math.max(drainPeak, drain.remaining, drain.told);
   const left = drainPeak - drain.remaining;
-  say(at("drain-state"), `${drain.state.replace("_", " ")}${drain.reason ? `: ${drain.reason}` : ""}`);
+  say(at("drain-state"), `${drain.phase.replace("_", " ")}${drain.reason ? `: ${drain.reason}` : ""}`);
   at("drain-progress").max = Math.max(1, drainPeak);
   at("drain-progress").value = drainPeak === 0 ? 1 : left;
-  const parts = [`${count(left)} of ${count(drainPeak)} connections have left`, `${count(drain.notified)} were told to move`];
+  const parts = [`${count(left)} of ${count(drainPeak)} connections have left`, `${count(drain.told)} were told to move`];
   if (drain.forced > 0) parts.push(`${count(drain.forced)} were closed`);
   if (drain.deadline_us) parts.push(`whoever is left goes in ${span((drain.deadline_us - now.now_us) / 1e6)}`);
   say(at("drain-text"), `${parts.join("; ")}.`);

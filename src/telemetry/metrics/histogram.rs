@@ -74,7 +74,7 @@ impl Histogram {
 
     /// The upper bounds of its buckets, seconds, and how many observations are in each; the last bucket has none.
     pub fn buckets(&self) -> (&'static [f64], Vec<u64>) {
-        (&BOUNDS, self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect())
+        (&SECONDS, self.0.buckets.read())
     }
 
     /// How many observations there were.
@@ -124,8 +124,12 @@ impl Buckets {
         index
     }
 
+    fn read(&self) -> Vec<u64> {
+        self.counts.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect()
+    }
+
     fn count(&self) -> u64 {
-        self.counts.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+        self.read().iter().sum()
     }
 
     /// `unit`: what one of the sum is.
@@ -133,8 +137,7 @@ impl Buckets {
         #[expect(clippy::cast_precision_loss, reason = "a sum need not be exact beyond 53 bits")]
         let sum = self.sum.load(Ordering::Relaxed) as f64 * unit;
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
-        let counts = self.counts.iter().map(|bucket| bucket.load(Ordering::Relaxed));
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.read()).collect();
         // The count is that of the buckets just read, so that the two agree in every scrape.
         let count = buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)

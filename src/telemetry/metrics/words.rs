@@ -31,6 +31,8 @@ words! {
         MaxConnections = "MAX_CONNECTIONS",
         /// The server is leaving.
         Draining = "DRAINING",
+        /// Too many were opened within a second.
+        OpenRate = "OPEN_RATE",
     }
 
     /// How much of what a session missed is there: `recovery` of `bowline_session_opens_total`.
@@ -170,6 +172,7 @@ impl Refusal {
         match self {
             Self::MaxConnections => Reason::MaxConnections,
             Self::Draining => Reason::Draining,
+            Self::OpenRate => Reason::OpenRate,
         }
     }
 }
