@@ -101,6 +101,11 @@ impl Outbox {
         })
     }
 
+    /// The connection in the registry.
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
     /// Whom the connection's readers report to.
     pub(super) fn ready(&self) -> &Arc<ReadySet> {
         &self.ready
@@ -263,6 +268,7 @@ impl Outbox {
                 self.shared.metrics.frames_sent.inc_by(frames);
                 self.shared.messages.1.inc_by(frames);
                 self.shared.metrics.frames_sent_bytes.inc_by(chunk.len() as u64);
+                self.entry.vitals().sent_bytes(chunk.len());
                 self.entry.vitals().sending(self.shared.registry.clock().millis(), frames);
                 Poll::Ready(Next::Chunk(chunk))
             }
@@ -303,7 +309,8 @@ impl Outbox {
 
     fn deliver(&self, state: &mut State, batch: &mut Batch, allowance: usize) {
         let budget = usize::try_from(self.shared.config.batch_size.as_u64()).unwrap_or(usize::MAX);
-        let used = state.lanes.fill(batch, budget.min(allowance), &self.shared.metrics);
+        let used = state.lanes.fill(batch, budget.min(allowance), &self.shared);
+        self.entry.vitals().delivered(std::mem::take(&mut batch.events));
         if let Some(pacing) = &mut state.pacing {
             pacing.spend(used);
         }

@@ -61,6 +61,10 @@ pub struct Vitals {
     half_closed: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    published: AtomicU64,
+    delivered: AtomicU64,
     sessions: AtomicU32,
     // The sweep's own: nobody else writes these.
     state: AtomicU8,
@@ -77,6 +81,10 @@ impl Vitals {
             half_closed: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
             sessions: AtomicU32::new(0),
             state: AtomicU8::new(State::Connected as u8),
             state_since: AtomicU64::new(now),
@@ -111,6 +119,26 @@ impl Vitals {
         self.sent.fetch_add(frames, Relaxed);
     }
 
+    /// So many bytes of frames have come.
+    pub fn received_bytes(&self, count: usize) {
+        self.bytes_received.fetch_add(count as u64, Relaxed);
+    }
+
+    /// So many bytes of frames were handed to HTTP/2.
+    pub fn sent_bytes(&self, count: usize) {
+        self.bytes_sent.fetch_add(count as u64, Relaxed);
+    }
+
+    /// An event of the client's was stored.
+    pub fn published(&self) {
+        self.published.fetch_add(1, Relaxed);
+    }
+
+    /// Events were handed to HTTP/2.
+    pub fn delivered(&self, count: u64) {
+        self.delivered.fetch_add(count, Relaxed);
+    }
+
     /// HTTP/2 has taken all it was handed and asks for more.
     pub fn sent_all(&self) {
         self.sending_since.store(0, Relaxed);
@@ -134,6 +162,16 @@ impl Vitals {
     /// Frames received and sent.
     pub fn frames(&self) -> (u64, u64) {
         (self.received.load(Relaxed), self.sent.load(Relaxed))
+    }
+
+    /// Bytes of the frames received and sent.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes_received.load(Relaxed), self.bytes_sent.load(Relaxed))
+    }
+
+    /// Events published and delivered.
+    pub fn events(&self) -> (u64, u64) {
+        (self.published.load(Relaxed), self.delivered.load(Relaxed))
     }
 
     /// Open sessions.

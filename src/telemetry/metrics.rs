@@ -137,6 +137,8 @@ instruments! {
     pub drain_state: Gauge = "bowline_drain_state";
     /// Spans that could not be exported.
     pub telemetry_dropped: Counter = "bowline_telemetry_dropped";
+    /// Publishes and calls whose caller asked for a trace when too many did.
+    pub traces_unfollowed: Counter = "bowline_traces_unfollowed";
 }
 
 impl Metrics {

@@ -40,6 +40,7 @@ impl<B: Body<Data = Bytes>> Body for Heard<B> {
             && let Some(data) = frame.data_ref()
         {
             this.entry.vitals().heard(this.shared.registry.clock().millis());
+            this.entry.vitals().received_bytes(data.len());
             this.shared.metrics.frames_received_bytes.inc_by(data.len() as u64);
         }
         Poll::Ready(frame)
