@@ -2,7 +2,8 @@
 
 use std::{env, fs, path::PathBuf};
 
-const FILES: [&str; 3] = ["bowline/v1/stream.proto", "bowline/v1/topic.proto", "bowline/v1/connection.proto"];
+const FILES: [&str; 4] =
+    ["bowline/v1/stream.proto", "bowline/v1/topic.proto", "bowline/v1/connection.proto", "grpc/health/v1/health.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -171,7 +171,6 @@ impl App {
 fn observed(metrics: &Arc<Metrics>, traces: &Traces) -> anyhow::Result<service::observe::ObserveLayer> {
     let methods = service::observe::Methods::default()
         .with(proto::DESCRIPTORS)
-        .and_then(|methods| methods.with(tonic_health::pb::FILE_DESCRIPTOR_SET))
         .context("the descriptors built into the program are broken")?;
     Ok(service::observe::ObserveLayer::new(methods, metrics.clone(), traces.clone()))
 }

@@ -63,6 +63,14 @@ impl Health {
         known.then(|| self.ready() && willing())
     }
 
+    /// Every service that is known, and whether it may be called; the whole process first, under the empty name.
+    pub fn services(&self) -> Vec<(&'static str, bool)> {
+        let ready = self.ready();
+        let board = self.board.borrow();
+        let known = board.services.iter().map(|(name, willing)| (*name, ready && *willing));
+        std::iter::once(("", ready)).chain(known).collect()
+    }
+
     /// The phase and every component, with what each lacks.
     pub fn report(&self) -> Vec<Line> {
         let phase = self.lifecycle.phase();

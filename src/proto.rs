@@ -9,6 +9,12 @@ pub mod v1 {
     tonic::include_proto!("bowline.v1");
 }
 
+/// Package `grpc.health.v1`, as `build.rs` generated it.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}
+
 pub use encode::{DeliveryHead, encode_event, encoded_event_len, frame};
 
 /// The descriptor set of `proto/` and what it imports: what reflection serves.

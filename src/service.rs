@@ -32,11 +32,8 @@ pub fn routes(shared: &Arc<Shared>, health: &Health) -> Result<Routes, tonic_ref
     let limit = shared.config.decode_limit();
     let topics = topics::Topics::new(shared);
     let connections = connections::Connections::new(shared.registry.clone());
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
     Ok(Routes::new(stream::StreamService::new(shared.clone()))
         .add_service(TopicServiceServer::new(topics).max_decoding_message_size(limit))
         .add_service(ConnectionServiceServer::new(connections))

@@ -140,14 +140,35 @@ fn grpcurl_needs_no_proto_files() {
         assert!(described.contains(&format!("service {service} {{")), "{described}");
     }
     assert!(listed.contains("grpc.health.v1.Health"), "{listed}");
-    let health = grpcurl(&program, &server, &[], &["grpc.health.v1.Health/Check"]);
-    assert!(health.contains("SERVING") && !health.contains("NOT_SERVING"), "{health}");
+    for method in ["Check", "List"] {
+        let health = grpcurl(&program, &server, &[], &[&format!("grpc.health.v1.Health/{method}")]);
+        assert!(health.contains("SERVING") && !health.contains("NOT_SERVING"), "{health}");
+    }
     let event = r#"{"topic": "interop.grpcurl", "event": {"payload": "aGVsbG8="}}"#;
     let published = grpcurl(&program, &server, &["-d", event], &["bowline.v1.TopicService/Publish"]);
     assert!(published.contains("\"offset\": \"1\"") && published.contains("DURABILITY_ACCEPTED"), "{published}");
     let nobody = r#"{"topic": "interop.grpcurl"}"#;
     let present = grpcurl(&program, &server, &["-d", nobody], &["bowline.v1.TopicService/GetPresence"]);
     assert_eq!(present.trim(), "{}", "nobody is there");
+}
+
+#[test]
+fn grpcurl_watches_the_health_of_a_server_until_it_leaves() {
+    let Some(program) = tool("grpcurl") else { return };
+    let mut server = server();
+    let mut child = Command::new(&program)
+        .args(["-plaintext", "-max-time", "15", &server.address.to_string(), "grpc.health.v1.Health/Watch"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("grpcurl starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut status = || lines.by_ref().map(|line| line.expect("text")).find(|line| line.contains("status"));
+    assert_eq!(status().expect("a status").trim(), r#""status": "SERVING""#);
+    run(Command::new("kill").args(["-TERM", &server.child.id().to_string()]));
+    assert_eq!(status().expect("a status").trim(), r#""status": "NOT_SERVING""#);
+    assert_eq!(status(), None, "the watch ends");
+    assert!(child.wait().expect("grpcurl ends").success());
+    assert!(server.child.wait().expect("the server ends").success());
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args as ClapArgs;
 use tokio::time::timeout;
 use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{exit::notice, server::ServerArgs};
+use crate::proto::health::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 /// The end of `bowline probe --help`.
 const EXAMPLES: &str = "\

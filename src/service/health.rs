@@ -4,15 +4,15 @@ use std::pin::Pin;
 
 use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status};
-use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse,
-    health_check_response::ServingStatus,
-    health_server::{Health as Rpc, HealthServer},
-};
 
 use crate::{
     error::{Failure, Reason},
     health::{Health, Watch},
+    proto::health::{
+        HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+        health_check_response::ServingStatus,
+        health_server::{Health as Rpc, HealthServer},
+    },
 };
 
 /// The service, ready to be mounted.
@@ -33,6 +33,13 @@ impl Rpc for HealthService {
             Some(serving) => Ok(Response::new(response(status(Some(serving))))),
             None => Err(Failure::new(Reason::NotFound, "no such service").into()),
         }
+    }
+
+    /// Every service, and the process as a whole under the empty name.
+    async fn list(&self, _request: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
+        let services = self.health.services().into_iter();
+        let statuses = services.map(|(name, serving)| (name.to_owned(), response(status(Some(serving)))));
+        Ok(Response::new(HealthListResponse { statuses: statuses.collect() }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
@@ -107,6 +114,28 @@ mod tests {
         lifecycle.advance(Phase::LameDuck);
         assert_eq!(check().await, ServingStatus::NotServing);
         assert_eq!(service.check(request("no.Such")).await.unwrap_err().code(), tonic::Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn list_names_the_process_and_each_service_with_its_status() {
+        let lifecycle = Lifecycle::default();
+        let service = HealthService { health: Health::new(&lifecycle) };
+        let listed = async || {
+            let statuses = service.list(Request::new(HealthListRequest {})).await.unwrap().into_inner().statuses;
+            let mut listed: Vec<_> = statuses.into_iter().map(|(name, answer)| (name, answer.status())).collect();
+            listed.sort();
+            listed
+        };
+        let named = |name: &str, status| (name.to_owned(), status);
+        service.health.set_service("a.A", true);
+        service.health.set_service("b.B", false);
+        let none = ["", "a.A", "b.B"].map(|name| named(name, ServingStatus::NotServing));
+        assert_eq!(listed().await, none);
+        lifecycle.advance(Phase::Serving);
+        let (on, off) = (ServingStatus::Serving, ServingStatus::NotServing);
+        assert_eq!(listed().await, [named("", on), named("a.A", on), named("b.B", off)]);
+        lifecycle.advance(Phase::LameDuck);
+        assert_eq!(listed().await, none);
     }
 
     #[tokio::test]

@@ -5,10 +5,12 @@ mod program;
 
 use std::time::Duration;
 
-use bowline::proto::v1::stream_data_request::Frame as Sent;
+use bowline::proto::{
+    health::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
+    v1::stream_data_request::Frame as Sent,
+};
 use tokio::time::Instant;
 use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
 use crate::support::{RawTransport, TestClient, TestServer, assert_status, get, hello, open, publish, within};

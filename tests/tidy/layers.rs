@@ -95,7 +95,8 @@ pub fn generated_types(sources: &[Source]) -> Vec<String> {
     let outsiders = sources.iter().filter(|s| !SPEAKS_PROTO.contains(&s.module()[0]));
     outsiders
         .flat_map(|source| {
-            let paths = source.crate_paths().into_iter().filter(|p| p.len() > 1 && p[0] == "proto" && p[1] == "v1");
+            let generated = |p: &[String]| p.len() > 1 && p[0] == "proto" && matches!(&*p[1], "v1" | "health");
+            let paths = source.crate_paths().into_iter().filter(move |p| generated(p));
             paths.map(|p| format!("{}: names the generated {}", source.path, p.join("::")))
         })
         .collect()

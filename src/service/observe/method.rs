@@ -73,7 +73,6 @@ mod tests {
     #[test]
     fn methods_are_known_by_their_path_and_strangers_are_all_alike() {
         let methods = Methods::default().with(crate::proto::DESCRIPTORS).unwrap();
-        let methods = methods.with(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
         let stream = methods.find("/bowline.v1.StreamService/StreamData");
         assert_eq!(
             (stream.grpc_type, stream.service, stream.name),

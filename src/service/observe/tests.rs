@@ -112,12 +112,12 @@ fn a_handler_that_panics_was_internal() {
 mod over_a_transport {
     use tokio_util::sync::CancellationToken;
     use tonic::{service::Routes, transport::Endpoint};
-    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
     use super::*;
     use crate::{
         health::Health,
         lifecycle::{Lifecycle, Phase},
+        proto::health::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
         transport::{Config, Listener, Shutdown, serve},
     };
 
@@ -128,7 +128,7 @@ mod over_a_transport {
         let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
         let listener = Listener::bind(&config).unwrap();
         let url = format!("http://{}", listener.local_addr());
-        let methods = Methods::default().with(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
+        let methods = Methods::default().with(crate::proto::DESCRIPTORS).unwrap();
         let routes = Routes::new(crate::service::health::service(Health::new(&lifecycle))).prepare();
         let service = ObserveLayer::new(methods, metrics.clone(), Traces::default()).layer(routes);
         let shutdown = Shutdown { begin: CancellationToken::new(), grace: std::time::Duration::from_secs(5) };

@@ -223,10 +223,27 @@ func TestTheStandardHealthServiceSaysServing(t *testing.T) {
 	b := newBench(t)
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
+	health := healthpb.NewHealthClient(b.channel)
+	listed, err := health.List(ctx, &healthpb.HealthListRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, service := range []string{"", "bowline.v1.StreamService"} {
-		answer, err := healthpb.NewHealthClient(b.channel).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+		asked := &healthpb.HealthCheckRequest{Service: service}
+		answer, err := health.Check(ctx, asked)
 		if err != nil || answer.Status != healthpb.HealthCheckResponse_SERVING {
 			t.Fatalf("%q: %v, %v", service, answer, err)
+		}
+		watched, err := health.Watch(ctx, asked)
+		if err != nil {
+			t.Fatalf("%q: %v", service, err)
+		}
+		answer, err = watched.Recv()
+		if err != nil || answer.Status != healthpb.HealthCheckResponse_SERVING {
+			t.Fatalf("watch %q: %v, %v", service, answer, err)
+		}
+		if status := listed.Statuses[service].GetStatus(); status != healthpb.HealthCheckResponse_SERVING {
+			t.Fatalf("list %q: %v", service, status)
 		}
 	}
 }

@@ -170,6 +170,12 @@ class Conversation(Bench):
         for service in ("", "bowline.v1.StreamService"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=WAIT)
             self.assertEqual(answer.status, health_pb2.HealthCheckResponse.SERVING)
+        listed = health.List(health_pb2.HealthListRequest(), timeout=WAIT).statuses
+        self.assertEqual({answer.status for answer in listed.values()}, {health_pb2.HealthCheckResponse.SERVING})
+        self.assertLessEqual({"", "bowline.v1.StreamService"}, set(listed))
+        watched = health.Watch(health_pb2.HealthCheckRequest(), timeout=WAIT)
+        self.assertEqual(next(watched).status, health_pb2.HealthCheckResponse.SERVING)
+        watched.cancel()
         with self.assertRaises(grpc.RpcError) as unknown:
             health.Check(health_pb2.HealthCheckRequest(service="no.such.Service"), timeout=WAIT)
         self.assertEqual(unknown.exception.code(), grpc.StatusCode.NOT_FOUND)

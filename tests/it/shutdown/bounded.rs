@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use bowline::proto::v1::{OpenSession, stream_data_request::Frame as Sent};
+use bowline::proto::{
+    health::{HealthCheckRequest, health_client::HealthClient},
+    v1::{OpenSession, stream_data_request::Frame as Sent},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::Instant,
 };
 use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{RawTransport, Settings, TestServer, earliest, hello, open, within};
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use bowline::proto::health::{
+    HealthCheckRequest, HealthListRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::support::{TestServer, within};
 
@@ -21,6 +23,17 @@ async fn health_knows_the_server_its_services_and_nobody_else() {
         assert_eq!(health.check(asked(service)).await.unwrap().get_ref().status(), ServingStatus::Serving);
     }
     assert_eq!(health.check(asked("no.Such")).await.unwrap_err().code(), Code::NotFound);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn health_lists_the_server_and_all_its_services() {
+    let server = TestServer::start().await;
+    let mut health = HealthClient::new(server.channel().await);
+    let statuses = health.list(HealthListRequest {}).await.unwrap().into_inner().statuses;
+    assert!(statuses.values().all(|status| status.status() == ServingStatus::Serving), "{statuses:?}");
+    let names: BTreeSet<_> = statuses.keys().map(String::as_str).collect();
+    assert_eq!(names, SERVICES.into_iter().chain([""]).collect());
     server.leave().await;
 }
 
