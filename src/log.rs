@@ -12,6 +12,7 @@ mod keys;
 
 use std::{
     collections::{VecDeque, vec_deque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use crate::{
     error::{Failure, Reason},
     planted::{self, Bug},
     proto,
-    types::{Cursor, Durability, NewEvent, Operation, Producer, Published, Timestamp},
+    types::{Cursor, Durability, NewEvent, Operation, Producer, PublishTrace, Published, Timestamp},
 };
 use dedupe::{Dedupes, Verdict};
 use holds::Holds;
@@ -63,6 +64,8 @@ pub struct Record {
     pub payload_len: usize,
     /// The event as an element of `Delivery.events`; see [`proto::encode_event`].
     pub encoded: Bytes,
+    /// The span in which it was published, if that was traced.
+    pub trace: Option<Arc<PublishTrace>>,
 }
 
 impl Record {
@@ -144,7 +147,7 @@ impl Log {
         if planted::strikes(Bug::AnswersUnstored, 60) {
             return Ok(self.published(offset, time, false));
         }
-        let record = Record { offset, time, payload_len: event.payload.len(), encoded };
+        let record = Record { offset, time, payload_len: event.payload.len(), encoded, trace: event.trace.clone() };
         if let Some(keys) = &mut self.keys {
             keys.apply(&event, &record);
         }

@@ -1,10 +1,11 @@
 //! One session of a connection: its reading side, its numbers and its hold on its name.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::Shared;
 use crate::{
     error::Failure,
     hub::{Feed, ReaderGuard},
@@ -13,8 +14,8 @@ use crate::{
     registry::{Backlog, SessionStatus},
     session::{Attachment, Estate, Event, Gap, GapReason, Numbering, Run, Session, Step},
     telemetry::{
+        Delivering,
         metrics::{Metrics, words},
-        propagate::SampledSpan,
     },
     types::{Cursor, Producer, Timestamp},
 };
@@ -81,6 +82,7 @@ pub(super) struct Batch {
     pub(super) chunks: std::collections::VecDeque<Bytes>,
     pub(super) open: BytesMut,
     pub(super) frames: u64,
+    pub(super) events: u64,
 }
 
 impl Batch {
@@ -112,6 +114,15 @@ impl Batch {
     }
 }
 
+/// Whose turn it is, and when.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) alias: u32,
+    pub(super) producer: &'a Producer,
+    pub(super) now: Instant,
+    pub(super) shared: &'a Shared,
+}
+
 /// Why a turn was over.
 #[derive(Debug)]
 pub(super) enum TurnEnd {
@@ -131,7 +142,8 @@ impl Reading {
     }
 
     /// Sends what the deficit allows. The bytes used, and why it stopped.
-    pub(super) fn turn(&mut self, alias: u32, batch: &mut Batch, now: Instant, metrics: &Metrics) -> (usize, TurnEnd) {
+    pub(super) fn turn(&mut self, turn: &Turn<'_>, batch: &mut Batch) -> (usize, TurnEnd) {
+        let Turn { alias, now, .. } = *turn;
         let feed = self.reader.feed().clone();
         let mut used = 0;
         let end = loop {
@@ -150,13 +162,14 @@ impl Reading {
                     used += run.encoded_len;
                     self.quiet = false;
                     self.deficit -= isize::try_from(run.encoded_len).unwrap_or(isize::MAX);
-                    count(&run, live, metrics);
+                    batch.events += run.count as u64;
+                    turn.count(&feed, &run, seen.epoch, live);
                     batch.run(alias, run);
                     if self.deficit <= 0 {
                         return (used, TurnEnd::Spent);
                     }
                 }
-                Step::Gap(gap) => announce(alias, &gap, batch, metrics),
+                Step::Gap(gap) => announce(alias, &gap, batch, &turn.shared.metrics),
                 Step::Blocked if !self.session.policy().watches_growth() => {
                     // Stays held: until a Flow allows more, growth would wake the connection for nothing.
                     self.blocked = true;
@@ -196,16 +209,31 @@ fn announce(alias: u32, gap: &Gap, batch: &mut Batch, metrics: &Metrics) {
     batch.frame(Frame::Gap(gap_frame(alias, gap)));
 }
 
-/// `live`: what is sent has waited for nothing but us.
-fn count(run: &Run<'_>, live: bool, metrics: &Metrics) {
-    metrics.events_delivered.inc_by(run.count as u64);
-    metrics.events_delivered_bytes.inc_by(run.payload_len);
-    metrics.events_skipped.inc_by(run.skipped);
-    // What is in a snapshot was not published for this delivery.
-    if let Some(oldest) = run.records.clone().next().filter(|_| live && !run.snapshot) {
-        let waited = Timestamp::now().0.saturating_sub(oldest.time.0);
-        let span = proto::traceparent(&oldest.encoded).and_then(SampledSpan::parse);
-        metrics.delivery_latency.observe_traced(std::time::Duration::from_micros(waited), span);
+impl Turn<'_> {
+    /// `live`: what is sent has waited for nothing but us.
+    fn count(&self, feed: &Feed, run: &Run<'_>, epoch: u64, live: bool) {
+        let metrics = &self.shared.metrics;
+        metrics.events_delivered.inc_by(run.count as u64);
+        metrics.events_delivered_bytes.inc_by(run.payload_len);
+        metrics.events_skipped.inc_by(run.skipped);
+        // What is in a snapshot was not published for this delivery.
+        let Some(oldest) = run.records.clone().next().filter(|_| !run.snapshot) else { return };
+        if live {
+            let waited = Timestamp::now().0.saturating_sub(oldest.time.0);
+            metrics.delivery_latency.observe_traced(Duration::from_micros(waited), oldest.trace.as_deref());
+        }
+        for record in run.records.clone() {
+            if let Some(publish) = &record.trace {
+                self.shared.traces.delivered(Delivering {
+                    publish,
+                    topic: feed.topic().as_str(),
+                    session: (self.producer.client_id().as_str(), self.producer.session_id().as_str()),
+                    epoch,
+                    offset: record.offset,
+                    stored: record.time,
+                });
+            }
+        }
     }
 }
 

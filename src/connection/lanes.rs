@@ -11,7 +11,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::lane::{Batch, Lane, Reading, TurnEnd};
+use super::{
+    Shared,
+    lane::{Batch, Lane, Reading, Turn, TurnEnd},
+};
 use crate::{
     error::{Failure, Reason},
     hub::ReadySet,
@@ -128,20 +131,21 @@ impl Lanes {
     }
 
     /// Gives turns until about `budget` bytes are in the batch or everybody is quiet. The bytes used.
-    pub(super) fn fill(&mut self, batch: &mut Batch, budget: usize, metrics: &Metrics) -> usize {
+    pub(super) fn fill(&mut self, batch: &mut Batch, budget: usize, shared: &Shared) -> usize {
         let (mut used, now) = (0, Instant::now());
         while used < budget
             && let Some(alias) = self.turns.pop_front()
         {
             // The lane may have ended since it was given its turn.
-            let Some(reading) = self.by_alias.get_mut(&alias).and_then(|lane| lane.reading.as_mut()) else { continue };
+            let Some(lane) = self.by_alias.get_mut(&alias) else { continue };
+            let Some(reading) = lane.reading.as_mut() else { continue };
             reading.deficit += QUANTUM;
             if reading.deficit <= 0 {
                 self.turns.push_back(alias);
                 continue;
             }
             reading.has_turn = false;
-            let (bytes, end) = reading.turn(alias, batch, now, metrics);
+            let (bytes, end) = reading.turn(&Turn { alias, producer: &lane.producer, now, shared }, batch);
             used += bytes;
             match end {
                 TurnEnd::Quiet => {}
@@ -152,7 +156,7 @@ impl Lanes {
                 }
                 TurnEnd::Ended(failure) => {
                     self.by_alias.remove(&alias);
-                    batch.frame(closed(alias, failure, metrics));
+                    batch.frame(closed(alias, failure, &shared.metrics));
                 }
             }
         }

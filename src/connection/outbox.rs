@@ -102,6 +102,11 @@ impl Outbox {
         })
     }
 
+    /// The connection in the registry.
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
     /// Whom the connection's readers report to.
     pub(super) fn ready(&self) -> &Arc<ReadySet> {
         &self.ready
@@ -312,7 +317,8 @@ impl Outbox {
 
     fn deliver(&self, state: &mut State, batch: &mut Batch, allowance: usize) {
         let budget = usize::try_from(self.shared.config.batch_size.as_u64()).unwrap_or(usize::MAX);
-        let used = state.lanes.fill(batch, budget.min(allowance), &self.shared.metrics);
+        let used = state.lanes.fill(batch, budget.min(allowance), &self.shared);
+        self.entry.vitals().delivered(std::mem::take(&mut batch.events));
         if let Some(pacing) = &mut state.pacing {
             pacing.spend(used);
         }

@@ -63,6 +63,8 @@ pub struct Vitals {
     received_bytes: AtomicU64,
     sent: AtomicU64,
     sent_bytes: AtomicU64,
+    published: AtomicU64,
+    delivered: AtomicU64,
     sessions: AtomicU32,
     // The sweep's own: nobody else writes these.
     state: AtomicU8,
@@ -81,6 +83,8 @@ impl Vitals {
             received_bytes: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
             sessions: AtomicU32::new(0),
             state: AtomicU8::new(State::Connected as u8),
             state_since: AtomicU64::new(now),
@@ -117,6 +121,16 @@ impl Vitals {
         self.sent_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// An event of the client's was stored.
+    pub fn published(&self) {
+        self.published.fetch_add(1, Relaxed);
+    }
+
+    /// Events were handed to HTTP/2.
+    pub fn delivered(&self, count: u64) {
+        self.delivered.fetch_add(count, Relaxed);
+    }
+
     /// HTTP/2 has taken all it was handed and asks for more.
     pub fn sent_all(&self) {
         self.sending_since.store(0, Relaxed);
@@ -145,6 +159,11 @@ impl Vitals {
     /// Bytes received and sent.
     pub fn bytes(&self) -> (u64, u64) {
         (self.received_bytes.load(Relaxed), self.sent_bytes.load(Relaxed))
+    }
+
+    /// Events published and delivered.
+    pub fn events(&self) -> (u64, u64) {
+        (self.published.load(Relaxed), self.delivered.load(Relaxed))
     }
 
     /// Open sessions.

@@ -19,11 +19,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use self::words::{ConnectionEnd, Gap, HandshakeEnd, Recovery, Refusal, SessionEnd, SlowAction, TransportEnd};
 pub use self::{
     histogram::{CountHistogram, Histogram},
     process::resident_bytes,
 };
-use self::words::{ConnectionEnd, Gap, HandshakeEnd, Recovery, Refusal, SessionEnd, SlowAction, TransportEnd};
 use crate::{error::Reason, lifecycle::Phase};
 
 /// Counters by why something ended.
@@ -150,6 +150,8 @@ instruments! {
     pub drain_remaining: Gauge = "bowline_drain_remaining";
     /// Spans that could not be exported.
     pub telemetry_dropped: Counter = "bowline_telemetry_dropped";
+    /// Publishes and calls whose caller asked for a trace when too many did.
+    pub traces_unfollowed: Counter = "bowline_traces_unfollowed";
 }
 
 impl Metrics {

@@ -6,6 +6,9 @@
 mod admin;
 mod cli;
 mod client;
+#[path = "../support/collector.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
+mod collector;
 mod delivery;
 mod handshake;
 mod liveness;
@@ -19,4 +22,5 @@ mod served;
 mod sessions;
 mod shutdown;
 mod support;
+mod tracing;
 mod unary;

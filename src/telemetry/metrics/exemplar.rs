@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use parking_lot::Mutex;
 
-use crate::{telemetry::propagate::SampledSpan, types::Timestamp};
+use crate::types::{PublishTrace, Timestamp};
 
 /// One slot for each bucket.
 #[derive(Debug)]
@@ -16,7 +16,8 @@ pub(super) struct Exemplars(Box<[Mutex<Option<Exemplar>>]>);
 
 #[derive(Debug, Clone, Copy)]
 struct Exemplar {
-    span: SampledSpan,
+    trace_id: u128,
+    span_id: u64,
     value: f64,
     at: Timestamp,
 }
@@ -27,9 +28,9 @@ impl Exemplars {
     }
 
     /// Replaces the exemplar of a bucket. If somebody else is at it, theirs is as good.
-    pub(super) fn keep(&self, bucket: usize, value: f64, span: SampledSpan) {
+    pub(super) fn keep(&self, bucket: usize, value: f64, span: &PublishTrace) {
         if let Some(mut slot) = self.0.get(bucket).and_then(Mutex::try_lock) {
-            *slot = Some(Exemplar { span, value, at: Timestamp::now() });
+            *slot = Some(Exemplar { trace_id: span.trace_id, span_id: span.span_id, value, at: Timestamp::now() });
         }
     }
 
@@ -41,10 +42,9 @@ impl Exemplars {
         for line in exposition.lines() {
             out.push_str(line);
             let exemplar = line.starts_with(&bucket).then(|| slots.next()).flatten().and_then(|slot| *slot.lock());
-            if let Some(Exemplar { span, value, at }) = exemplar {
+            if let Some(Exemplar { trace_id, span_id, value, at }) = exemplar {
                 let (seconds, micros) = (at.0 / 1_000_000, at.0 % 1_000_000);
-                let SampledSpan { trace_id, span_id } = span;
-                let labels = format_args!("trace_id=\"{trace_id}\",span_id=\"{span_id}\"");
+                let labels = format_args!("trace_id=\"{trace_id:032x}\",span_id=\"{span_id:016x}\"");
                 // Writing to a String does not fail.
                 write!(out, " # {{{labels}}} {value} {seconds}.{micros:06}").ok();
             }
@@ -64,15 +64,13 @@ mod tests {
     #[test]
     fn the_newest_span_of_each_bucket_stands_in_open_metrics_and_nowhere_else() {
         let metrics = Metrics::new();
-        let span = |last: u8| {
-            let text = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b71692033{last:02x}-01");
-            SampledSpan::parse(&text)
-        };
+        let span =
+            |last: u64| PublishTrace::new(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 0xb7ad_6b71_6920_3300 + last);
         let before = metrics.encode_openmetrics();
-        metrics.delivery_latency.observe_traced(Duration::from_micros(300), span(1));
-        metrics.delivery_latency.observe_traced(Duration::from_micros(400), span(2));
+        metrics.delivery_latency.observe_traced(Duration::from_micros(300), Some(&span(1)));
+        metrics.delivery_latency.observe_traced(Duration::from_micros(400), Some(&span(2)));
         metrics.delivery_latency.observe_traced(Duration::from_micros(450), None);
-        metrics.delivery_latency.observe_traced(Duration::from_secs(60), span(3));
+        metrics.delivery_latency.observe_traced(Duration::from_secs(60), Some(&span(3)));
 
         let text = metrics.encode_openmetrics();
         assert_eq!(text.lines().count(), before.lines().count());

@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 
 use super::exemplar::Exemplars;
-use crate::telemetry::propagate::SampledSpan;
+use crate::types::PublishTrace;
 
 /// Upper bounds, seconds. From what one process can do in its best case to what nobody should wait.
 const SECONDS: [f64; 16] =
@@ -61,13 +61,13 @@ impl Histogram {
         self.observe_traced(duration, None);
     }
 
-    /// Counts one observation, and keeps the span it was made in, if that is exported, as the exemplar of its bucket:
-    /// the newest of each, to be looked up where traces are kept. Does not wait for anybody.
-    pub fn observe_traced(&self, duration: Duration, span: Option<SampledSpan>) {
+    /// Counts one observation, and keeps the span of its publish, if that is traced, as the exemplar of its bucket: the
+    /// newest of each, to be looked up where traces are kept. Does not wait for anybody.
+    pub fn observe_traced(&self, duration: Duration, publish: Option<&PublishTrace>) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let seconds = duration.as_secs_f64();
         let bucket = self.0.buckets.add(seconds, nanos);
-        if let Some(span) = span {
+        if let Some(span) = publish {
             self.0.exemplars.get_or_init(|| Exemplars::new(SECONDS.len() + 1)).keep(bucket, seconds, span);
         }
     }
