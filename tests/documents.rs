@@ -306,6 +306,16 @@ fn the_values_of_the_chart_are_described_and_strict() {
     is_rendered("helm/bowline/README.md", &chart::readme(&read("helm/bowline/README.md"), &values));
 }
 
+/// A chart cannot reach beyond its own folder.
+#[test]
+fn the_chart_carries_the_alerts_and_the_dashboard_as_they_are() {
+    for (copy, original) in [("bowline.rules.yaml", "prometheus"), ("bowline.json", "grafana")] {
+        let original = read(&format!("deploy/{original}/{copy}"));
+        assert!(!original.is_empty(), "{copy} was found");
+        is_rendered(&format!("helm/bowline/files/{copy}"), &original);
+    }
+}
+
 #[test]
 fn the_chart_takes_every_key_of_a_rule_and_no_other() {
     for part in ["", "history", "delivery"] {

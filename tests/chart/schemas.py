@@ -1,4 +1,4 @@
-"""What is wrong with an object, by the strict schema of a version of Kubernetes, or of the project its kind comes from."""
+"""What is wrong with an object, by the strict schema of a Kubernetes, or of the project its kind comes from."""
 
 import json
 import os

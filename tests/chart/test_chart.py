@@ -3,9 +3,13 @@
 `make chart` runs it; `make chart BLESS=1` writes the golden renders and the plain manifests anew.
 """
 
+import json
 import os
+import shutil
 import subprocess
+import tempfile
 import unittest
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -30,6 +34,10 @@ def helm(*words):
     return subprocess.run(["helm", *map(str, words)], capture_output=True, text=True, timeout=60, cwd=ROOT)
 
 
+def bowline(*words, env=None):
+    return subprocess.run([os.environ["BOWLINE"], *words], capture_output=True, text=True, timeout=60, env=env)
+
+
 def values(case):
     return HERE / "values" / f"{case}.yaml"
 
@@ -38,16 +46,16 @@ def template(*words, version=NEWEST):
     return helm("template", "chat", CHART, "--namespace", "talk", "--kube-version", version, *words)
 
 
-_RENDERS = {}
+@cache
+def text_of(case, version):
+    done = template("--values", values(case), version=version)
+    assert done.returncode == 0, f"{case}: {done.stderr}"
+    return done.stdout
 
 
 def render(case, version=NEWEST):
-    """Text and objects; each is rendered once."""
-    if (case, version) not in _RENDERS:
-        done = template("--values", values(case), version=version)
-        assert done.returncode == 0, f"{case}: {done.stderr}"
-        _RENDERS[case, version] = done.stdout
-    text = _RENDERS[case, version]
+    """Text and objects."""
+    text = text_of(case, version)
     return text, [item for item in yaml.safe_load_all(text) if item]
 
 
@@ -71,6 +79,27 @@ def pods(objects):
 
 def containers(spec):
     return spec.get("initContainers", []) + spec["containers"]
+
+
+@cache
+def notes(case):
+    """What is printed at the end; only an installation would, so it is rendered as the value of an object."""
+    with tempfile.TemporaryDirectory() as scratch:
+        chart = shutil.copytree(CHART, Path(scratch) / "bowline")
+        text = (chart / "templates" / "NOTES.txt").read_text()
+        (chart / "templates" / "notes.yaml").write_text(
+            f'{{{{- define "notes" -}}}}{text}{{{{- end -}}}}\nkind: Notes\ntext: {{{{ include "notes" . | toJson }}}}\n'
+        )
+        words = ("--namespace", "talk", "--kube-version", NEWEST, "--values", values(case))
+        done = helm("template", "chat", chart, *words)
+    assert done.returncode == 0, done.stderr
+    [found] = of([item for item in yaml.safe_load_all(done.stdout) if item], "Notes")
+    return found["text"]
+
+
+def server_of(objects):
+    [deployment] = of(objects, "Deployment")
+    return next(item for item in deployment["spec"]["template"]["spec"]["containers"] if item["name"] == "bowline")
 
 
 def for_each_case(check):
@@ -174,9 +203,8 @@ class Chart(unittest.TestCase):
     def test_what_refers_to_something_refers_to_something_there(self, case):
         objects = render(case)[1]
         [deployment] = of(objects, "Deployment")
-        template = deployment["spec"]["template"]
+        template, server = deployment["spec"]["template"], server_of(objects)
         labels = template["metadata"]["labels"].items()
-        [server] = [item for item in template["spec"]["containers"] if item["name"] == "bowline"]
         ports = {port["name"]: port["containerPort"] for port in server["ports"]}
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             [asked] = [value for key, value in server[probe].items() if key in ("httpGet", "grpc")]
@@ -193,7 +221,7 @@ class Chart(unittest.TestCase):
                     self.assertIn(port["port"], ports)
 
     def test_the_three_probes_ask_three_questions(self):
-        [server] = one(render("defaults")[1], "Deployment")["spec"]["template"]["spec"]["containers"]
+        server = server_of(render("defaults")[1])
         paths = [server[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
         self.assertEqual(paths, ["/startupz", "/readyz", "/livez"])
         self.assertEqual(server["lifecycle"], {"preStop": {"sleep": {"seconds": 10}}})
@@ -219,7 +247,8 @@ class Chart(unittest.TestCase):
 
     def test_a_changed_setting_replaces_the_pods_and_nothing_else_does(self):
         def checksum(case):
-            return of(render(case)[1], "Deployment")[0]["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+            template = one(render(case)[1], "Deployment")["spec"]["template"]
+            return template["metadata"]["annotations"]["checksum/config"]
 
         self.assertNotEqual(checksum("defaults"), checksum("settings"))
         self.assertEqual(checksum("defaults"), checksum("service-monitor"))
@@ -227,28 +256,52 @@ class Chart(unittest.TestCase):
     @for_each_case
     def test_the_server_takes_the_file_it_is_given(self, case):
         scratch = Path(os.environ["SCRATCH"])
-        [text] = [item["data"]["bowline.toml"] for item in of(render(case)[1], "ConfigMap") if "bowline.toml" in item.get("data", {})]
-        # The certificate is in a secret of the cluster.
-        text = text.replace("/etc/bowline/tls/", f"{ROOT}/tests/chart/")
+        maps = [item.get("data", {}) for item in of(render(case)[1], "ConfigMap")]
+        [text] = [data["bowline.toml"] for data in maps if "bowline.toml" in data]
         file = scratch / f"{case}.toml"
         file.write_text(text)
-        done = subprocess.run([os.environ["BOWLINE"], "config", "--check", "--config", file], capture_output=True, text=True, timeout=20)
+        done = bowline("config", "--check", "--config", file)
         self.assertEqual(done.returncode, 0, text + done.stdout + done.stderr)
 
     @for_each_case
     def test_the_server_knows_the_variables_it_is_given(self, case):
-        [deployment] = of(render(case)[1], "Deployment")
-        [server] = [item for item in deployment["spec"]["template"]["spec"]["containers"] if item["name"] == "bowline"]
-        ours = {item["name"]: item.get("value", "a=b") for item in server["env"] if item["name"].startswith("BOWLINE")}
-        done = subprocess.run([os.environ["BOWLINE"], "config", "--check"], env={**os.environ, **ours}, capture_output=True, text=True, timeout=20)
+        server = server_of(render(case)[1])
+        given = {item["name"]: item.get("value", "a=b") for item in server["env"]}
+        ours = {name: value for name, value in given.items() if name.startswith("BOWLINE")}
+        done = bowline("config", "--check", env={**os.environ, **ours})
         self.assertEqual(done.returncode, 0, f"{ours}: {done.stdout}{done.stderr}")
 
     @for_each_case
     def test_the_steps_of_the_tests_are_commands_there_are(self, case):
         for name, _, spec in pods(render(case)[1]):
             for step in containers(spec) if "-test-" in name else []:
-                done = subprocess.run([os.environ["BOWLINE"], *step["args"], "--help"], capture_output=True, text=True, timeout=20)
+                done = bowline(*step["args"], "--help")
                 self.assertEqual(done.returncode, 0, f"{name}: {step['args']}: {done.stderr}")
+
+    def test_the_notes_lead_to_a_first_call(self):
+        calls = {
+            "defaults": "grpcurl -plaintext 127.0.0.1:50051 grpc.health.v1.Health/Check",
+            "tls-secret": "grpcurl -authority chat-bowline.talk.svc 127.0.0.1:50051 grpc.health.v1.Health/Check",
+            "load-balancer": "grpcurl -plaintext $address:443 grpc.health.v1.Health/Check",
+            "node-port": "grpcurl -plaintext ADDRESS_OF_A_NODE:$port grpc.health.v1.Health/Check",
+            "gateway": "grpcurl chat.example.com:443 grpc.health.v1.Health/Check",
+            "ingress": "grpcurl chat.example.com:443 grpc.health.v1.Health/Check",
+        }
+        for case, call in calls.items():
+            with self.subTest(values=case):
+                self.assertIn(f"  {call}\n", notes(case))
+        self.assertIn("A pod has 60 s to leave", notes("defaults"))
+        self.assertIn("Mind: there is one replica", notes("defaults"))
+        self.assertIn("Mind: the replicas know nothing of each other.", notes("replicas"))
+        self.assertIn("Mind: networkPolicy.enabled is false", notes("minimal"))
+
+    def test_the_alerts_and_the_dashboard_are_the_files_of_deploy(self):
+        objects = render("service-monitor")[1]
+        rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "bowline.rules.yaml").read_text())
+        self.assertEqual(one(objects, "PrometheusRule")["spec"], rules)
+        dashboard = one(objects, "ConfigMap", "chat-bowline-dashboard")["data"]["bowline.json"]
+        expected = (ROOT / "deploy" / "grafana" / "bowline.json").read_text()
+        self.assertEqual(json.loads(dashboard), json.loads(expected))
 
     def test_the_package_is_whole_and_small(self):
         scratch = Path(os.environ["SCRATCH"])

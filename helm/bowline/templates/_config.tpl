@@ -8,6 +8,9 @@
 {{- $tls := dict "enabled" true "cert_file" "/etc/bowline/tls/tls.crt" "key_file" "/etc/bowline/tls/tls.key" -}}
 {{- $_ := set $chart.transport "tls" $tls -}}
 {{- end -}}
+{{- if .Values.adminToken.secretName -}}
+{{- $_ := set $chart.admin "token_file" (printf "/etc/bowline/admin/%s" .Values.adminToken.key) -}}
+{{- end -}}
 {{- range $section, $settings := mergeOverwrite (deepCopy .Values.config) $chart }}
 [{{ $section }}]
 {{- range $key, $value := $settings }}

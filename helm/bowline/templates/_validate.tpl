@@ -14,7 +14,7 @@ names the value to change. Included by deployment.yaml, which is always rendered
 {{- $v := .Values -}}
 {{- $c := $v.config -}}
 {{- $wrong := list -}}
-{{- $ours := dict "transport.listen" "listen.address and listen.port" "transport.tls" "tls.enabled and tls.secretName" "admin.listen" "listen.address and listen.adminPort" "admin.enabled" "nothing: the probes need that port" "telemetry.otlp.headers" "otlp.headersSecret, since a ConfigMap is no place for secrets" -}}
+{{- $ours := dict "transport.listen" "listen.address and listen.port" "transport.tls" "tls.enabled and tls.secretName" "admin.listen" "listen.address and listen.adminPort" "admin.enabled" "nothing: the probes need that port" "admin.token" "adminToken.secretName, since a ConfigMap is no place for secrets" "admin.token_file" "adminToken.secretName" "telemetry.otlp.headers" "otlp.headersSecret, since a ConfigMap is no place for secrets" -}}
 {{- range $path, $instead := $ours -}}
 {{- $parts := splitList "." $path -}}
 {{- $at := $c -}}
