@@ -9,10 +9,10 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run release test sim lint fmt doc bench ci tools
+.PHONY: help run release image image-test test sim chart lint fmt doc bench ci tools
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # A debug build, dependencies included: what counts for a newcomer is the time to the first chat.
 run: ## Serve on 127.0.0.1:50051, admin port 127.0.0.1:9090; nothing but Rust needs to be installed.
@@ -20,6 +20,18 @@ run: ## Serve on 127.0.0.1:50051, admin port 127.0.0.1:9090; nothing but Rust ne
 
 release: ## Build the program that is to serve: optimised, with its allocator; it is target/release/bowline.
 	cargo build --locked --release --features jemalloc
+
+# BUILDER and RUNTIME in the environment are other bases, IMAGE is another name.
+image: ## Build the image, with docker; see Dockerfile for its bases.
+	docker build --tag "$${IMAGE:-bowline:$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}" \
+	    --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" \
+	    --build-arg REVISION="$$(git rev-parse --short HEAD)" --build-arg CREATED="$$(date -u +%FT%TZ)" \
+	    $${BUILDER:+--build-arg BUILDER="$$BUILDER"} $${RUNTIME:+--build-arg RUNTIME="$$RUNTIME"} .
+
+# Not part of ci: it installs a Debian and compiles everything once more, optimised.
+image-test: ## Build the image on bases assembled here, without network, and run it as a cluster would. As root, on Debian.
+	@.ci/tools image
+	tests/image/engine tests/image/check
 
 # The interoperability tests need Python, Go and grpcurl. Where those cannot be had, they say so and pass; CI sets
 # BOWLINE_REQUIRE_INTEROP=1, and there they fail.
@@ -30,6 +42,14 @@ test: ## Run every test; sets up what the interoperability tests need, where tha
 # Optimised, because there are many. A seed that fails is added to tests/sim-regressions.txt; `BOWLINE_SEED=n` replays one.
 sim: ## Simulate thousands of runs (BOWLINE_SEEDS) over a broken network and hold each to the promises.
 	BOWLINE_SEEDS="$${BOWLINE_SEEDS:-5000}" cargo test --locked --release --lib sim:: -- --nocapture
+
+# BLESS=1 writes what is compared anew: the golden renders, the plain manifests.
+chart: ## Check the chart: renders, schemas of Kubernetes, what it has to refuse; the server reads its configuration.
+	@.ci/tools chart
+	cargo build --locked
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	SCRATCH=$$scratch CRDS=.tools/crds BOWLINE=$$(realpath "$${CARGO_TARGET_DIR:-target}/debug/bowline") \
+	$(if $(BLESS),BLESS=1) PYTHONDONTWRITEBYTECODE=1 .tools/venv-chart/bin/python -m unittest discover -s tests/chart
 
 lint: tools ## Check format, lints, the protocol's style, dependencies and licences.
 	cargo fmt --check
@@ -49,11 +69,12 @@ doc: ## Build the documentation, private items included; a broken link is an err
 bench: ## Measure beside a raw tonic server, in one run; takes minutes. See benches/README.md.
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream
 
-ci: ## What must pass before a change goes in: lint, documents, every test.
+ci: ## What must pass before a change goes in: lint, documents, every test, the chart.
 	@.ci/tools system
 	$(MAKE) lint
 	$(MAKE) doc
 	BOWLINE_REQUIRE_INTEROP=1 $(MAKE) test
+	$(MAKE) chart
 
 tools: ## Install, under .tools/, what lint needs; `make test` sees to its own.
 	@.ci/tools lint

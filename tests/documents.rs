@@ -1,6 +1,9 @@
 //! Documents that say what the code says: rendered from it, and compared with the file. `BOWLINE_BLESS=1 cargo test
 //! --test documents` writes the files anew.
 
+#[path = "documents/chart.rs"]
+mod chart;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -300,4 +303,39 @@ fn every_decision_has_its_parts_and_is_listed() {
         }
         assert!(architecture.contains(&format!("(docs/adr/{name})")), "ARCHITECTURE.md does not lead to {name}");
     }
+}
+
+#[test]
+fn the_values_of_the_chart_are_described_and_strict() {
+    let values = read("helm/bowline/values.yaml");
+    is_rendered("helm/bowline/values.schema.json", &chart::schema(&values, &read("config.default.toml")));
+    is_rendered("helm/bowline/README.md", &chart::readme(&read("helm/bowline/README.md"), &values));
+}
+
+/// A chart cannot reach beyond its own folder.
+#[test]
+fn the_chart_carries_the_alerts_and_the_dashboard_as_they_are() {
+    for (copy, original) in [("bowline.rules.yaml", "prometheus"), ("bowline.json", "grafana")] {
+        let original = read(&format!("deploy/{original}/{copy}"));
+        assert!(!original.is_empty(), "{copy} was found");
+        is_rendered(&format!("helm/bowline/files/{copy}"), &original);
+    }
+}
+
+#[test]
+fn the_chart_takes_every_key_of_a_rule_and_no_other() {
+    for part in ["", "history", "delivery"] {
+        let unknown = if part.is_empty() { "unknown = 1".to_owned() } else { format!("{part} = {{ unknown = 1 }}") };
+        let text = format!("[[rules]]\npattern = \"a\"\n{unknown}\n");
+        let error = toml::from_str::<bowline::hub::Config>(&text).expect_err("an unknown key").to_string();
+        let (_, expected) = error.split_once("expected one of ").expect("the keys there are");
+        let keys: BTreeSet<_> = expected.lines().next().unwrap_or_default().split('`').skip(1).step_by(2).collect();
+        assert_eq!(chart::rule_keys(part).iter().map(String::as_str).collect::<BTreeSet<_>>(), keys, "{part:?}: {error}");
+    }
+}
+
+#[test]
+fn the_chart_is_of_the_version_of_the_program() {
+    let expected = format!("appVersion: \"{}\"\n", env!("CARGO_PKG_VERSION"));
+    assert!(read("helm/bowline/Chart.yaml").contains(&expected), "helm/bowline/Chart.yaml has no {expected}");
 }

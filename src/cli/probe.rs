@@ -1,5 +1,7 @@
 //! `bowline probe`: what `grpc_health_probe` does, with its exit codes, for images without a shell.
 
+mod http;
+
 use std::{process::ExitCode, time::Duration};
 
 use clap::Args as ClapArgs;
@@ -15,13 +17,14 @@ Examples:
   bowline probe
   bowline probe --server http://10.0.0.7:50051 --rpc-timeout 3s
   bowline probe --service bowline.v1.StreamService
+  bowline probe --http http://127.0.0.1:9090/readyz
 
 Exit codes, those of grpc_health_probe:
   0    SERVING
   1    the command line makes no sense
   2    cannot connect within --connect-timeout
   3    the health check failed, or took longer than --rpc-timeout
-  4    an answer, but not SERVING";
+  4    an answer, but not SERVING; with --http, not 200 or without the text";
 
 /// Ask a gRPC server for its health, by the standard health service, and exit accordingly.
 #[derive(Debug, ClapArgs)]
@@ -30,6 +33,12 @@ pub(super) struct Args {
     /// Ask for this service; the server as a whole if empty.
     #[arg(long, value_name = "NAME", default_value = "")]
     service: String,
+    /// Ask this URL with HTTP instead, as one of the port for operators; 200 is healthy.
+    #[arg(long, value_name = "URL", conflicts_with = "service")]
+    http: Option<String>,
+    /// With --http: only if the answer has this text in it.
+    #[arg(long, value_name = "TEXT", requires = "http")]
+    contains: Option<String>,
     /// How long connecting may take.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
     connect_timeout: Duration,
@@ -63,6 +72,10 @@ impl From<Health> for ExitCode {
 
 /// Runs it.
 pub(super) async fn run(args: Args) -> Health {
+    if let Some(url) = &args.http {
+        let (health, sentence) = http::probe(&args, url).await;
+        return say(health, sentence);
+    }
     let url = &args.server.server;
     let builder = match args.server.builder() {
         Ok(builder) => builder.connect_timeout(args.connect_timeout),

@@ -4,6 +4,7 @@ mod check;
 mod examples;
 mod keyed;
 mod pipeline;
+mod probe;
 mod resume;
 
 use std::{

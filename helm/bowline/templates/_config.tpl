@@ -1,0 +1,33 @@
+{{/* The server's file, of `config` and of what the chart decides. Helm's own toToml makes floats of whole numbers. */}}
+{{- define "bowline.config" -}}
+{{- $chart := dict
+  "transport" (dict "listen" (printf "%s:%d" .Values.listen.address (int .Values.listen.port)))
+  "admin" (dict "listen" (printf "%s:%d" .Values.listen.address (int .Values.listen.adminPort)))
+-}}
+{{- if .Values.tls.enabled -}}
+{{- $tls := dict "enabled" true "cert_file" "/etc/bowline/tls/tls.crt" "key_file" "/etc/bowline/tls/tls.key" -}}
+{{- $_ := set $chart.transport "tls" $tls -}}
+{{- end -}}
+{{- if .Values.adminToken.secretName -}}
+{{- $_ := set $chart.admin "token_file" (printf "/etc/bowline/admin/%s" .Values.adminToken.key) -}}
+{{- end -}}
+{{- range $section, $settings := mergeOverwrite (deepCopy .Values.config) $chart }}
+[{{ $section }}]
+{{- range $key, $value := $settings }}
+{{ $key }} = {{ include "bowline.toml" $value }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* One value in TOML. Its strings and lists are those of JSON; its tables and numbers are not. */}}
+{{- define "bowline.toml" -}}
+{{- if kindIs "map" . -}}
+{ {{- range $i, $key := keys . | sortAlpha }}{{ if $i }},{{ end }} {{ $key }} = {{ include "bowline.toml" (get $ $key) }}{{ end }} }
+{{- else if kindIs "slice" . -}}
+[{{ range $i, $item := . }}{{ if $i }}, {{ end }}{{ include "bowline.toml" $item }}{{ end }}]
+{{- else if and (kindIs "float64" .) (eq (float64 (int64 .)) .) -}}
+{{ int64 . }}
+{{- else -}}
+{{ toJson . }}
+{{- end -}}
+{{- end -}}
