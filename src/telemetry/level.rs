@@ -220,7 +220,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_level_for_a_time_goes_back_by_itself_and_a_later_one_has_its_own_time() {
         let (_layer, level) = LogLevel::new("info").unwrap();
-        let expiring = tokio::spawn(level.clone().expire());
+        let expiring = crate::lifecycle::Tasks::default().spawn("expire", level.clone().expire());
         let second = Duration::from_secs(1);
         level.set("debug", Some(10 * second)).unwrap();
         tokio::time::sleep(6 * second).await;

@@ -7,6 +7,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     runtime,
+    task::JoinSet,
     time::{Instant, interval, timeout},
 };
 
@@ -65,10 +66,11 @@ async fn probes_are_answered_while_clients_take_all_the_cpu_there_is() {
     let (admin, address) = (Admin::of(&server), server.admin.unwrap());
     let at_rest = joined(probe(address, duration())).await;
 
+    let mut clients = JoinSet::new();
     for number in 0..READERS {
         let mut client = Talker::connect(&server, &format!("reader-{number}")).await;
         client.open(OpenSession { session: 1, topic: "flood".to_owned(), ..OpenSession::default() }).await;
-        tokio::spawn(async move {
+        clients.spawn(async move {
             loop {
                 client.frame().await;
             }
@@ -77,7 +79,7 @@ async fn probes_are_answered_while_clients_take_all_the_cpu_there_is() {
     for _ in 0..PUBLISHERS {
         let mut back_end = BackEnd::connect(&server).await;
         let events = vec![NewEvent { payload: vec![7; 64].into(), ..NewEvent::default() }; 100];
-        tokio::spawn(async move {
+        clients.spawn(async move {
             loop {
                 back_end.publish("flood", events.clone()).await;
             }
@@ -87,6 +89,7 @@ async fn probes_are_answered_while_clients_take_all_the_cpu_there_is() {
     let loaded = joined(probe(address, duration())).await;
     let cores = (admin.metric("process_cpu_seconds_total") - cpu) / begun.elapsed().as_secs_f64();
     assert!(admin.metric("bowline_events_delivered_total") > 1000.0, "there was no load");
+    clients.shutdown().await;
     let line = |waits: &[u64]| {
         let [half, most] = [0.5, 0.99].map(|share| quantile(waits, share));
         format!("{} probes, p50 {half} µs, p99 {most} µs, longest {} µs", waits.len(), waits.last().unwrap())
