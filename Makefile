@@ -9,7 +9,7 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run release test sim lint fmt doc bench ci tools
+.PHONY: help run release test sim alerts lint fmt doc bench ci tools
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test: ## Run every test; sets up what the interoperability tests need, where tha
 sim: ## Simulate thousands of runs (BOWLINE_SEEDS) over a broken network and hold each to the promises.
 	BOWLINE_SEEDS="$${BOWLINE_SEEDS:-5000}" cargo test --locked --release --lib sim:: -- --nocapture
 
+alerts: ## Check alerts, dashboard and metrics with Prometheus' own tool.
+	@.ci/tools promtool
+	BOWLINE_REQUIRE_PROMTOOL=1 cargo test --locked --test alerts
+
 lint: tools ## Check format, lints, the protocol's style, dependencies and licences.
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
@@ -49,10 +53,11 @@ doc: ## Build the documentation, private items included; a broken link is an err
 bench: ## Measure beside a raw tonic server, in one run; takes minutes. See benches/README.md.
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream
 
-ci: ## What must pass before a change goes in: lint, documents, every test.
+ci: ## What must pass before a change goes in: lint, documents, alerts, every test.
 	@.ci/tools system
 	$(MAKE) lint
 	$(MAKE) doc
+	$(MAKE) alerts
 	BOWLINE_REQUIRE_INTEROP=1 $(MAKE) test
 
 tools: ## Install, under .tools/, what lint needs; `make test` sees to its own.

@@ -1,6 +1,11 @@
 //! Documents that say what the code says: rendered from it, and compared with the file. `BOWLINE_BLESS=1 cargo test
 //! --test documents` writes the files anew.
 
+#[path = "documents/dashboard.rs"]
+mod dashboard;
+#[path = "documents/deploy.rs"]
+mod deploy;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
