@@ -1,9 +1,11 @@
 //! The port for operators: probes, metrics, what is connected, how it is configured.
 //!
-//! HTTP/1 on a thread and a runtime of its own. It only reads; nothing here changes the state of the server.
+//! HTTP/1 on a thread and a runtime of its own. What only reads is open to whoever reaches the port; what changes
+//! something goes through the [`guard`].
 
 mod config;
 mod connections;
+mod guard;
 mod probe;
 mod scrape;
 mod server;
@@ -12,10 +14,11 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::State,
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, Uri, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{delete, get},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -23,8 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use connections::{Connections, Row};
+pub use guard::TokenError;
 pub use server::{Admin, StartError};
 
+use self::guard::Guard;
 use crate::{
     health::Health,
     lifecycle::Phase,
@@ -32,7 +37,8 @@ use crate::{
 };
 
 /// Every path there is.
-const PATHS: [&str; 7] = ["/livez", "/readyz", "/startupz", "/metrics", "/connections", "/config", "/version"];
+const PATHS: [&str; 8] =
+    ["/livez", "/readyz", "/startupz", "/metrics", "/connections", "/connections/{id}", "/config", "/version"];
 
 /// What the admin port looks at.
 pub struct Parts {
@@ -54,12 +60,20 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-/// Opens the admin port; it serves until `stop` is cancelled. Its errors are those of the address and of the system.
+/// Opens the admin port; it serves until `stop` is cancelled. Its errors are those of the token, of the address and of the
+/// system.
 pub fn open(config: &Config, parts: Parts, stop: CancellationToken) -> Result<Admin, StartError> {
-    Admin::open(config.listen, router(Arc::new(parts)), stop)
+    let routes = router(Arc::new(parts), &Guard::new(config)?);
+    // Nobody can come here but from this machine; what is led here by another name is a browser that was deceived.
+    let local = config.listen.ip().to_canonical().is_loopback();
+    let routes = if local { routes.layer(middleware::from_fn(called_by_name)) } else { routes };
+    // Around the routes as a whole, because what a router itself answers, such as the header Allow, is added outside of
+    // the layers of its routes.
+    let whole = Router::new().fallback_service(routes).layer(middleware::from_fn(dressed));
+    Admin::open(config.listen, whole, stop)
 }
 
-fn router(parts: Arc<Parts>) -> Router {
+fn router(parts: Arc<Parts>, guard: &Guard) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/livez", get(probe::live))
@@ -67,12 +81,11 @@ fn router(parts: Arc<Parts>) -> Router {
         .route("/startupz", get(probe::started))
         .route("/metrics", get(scrape::metrics))
         .route("/connections", get(connections::page))
+        .route("/connections/{id}", guard.over(delete(connections::close)))
         .route("/config", get(configuration))
         .route("/version", get(version))
         .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
         .with_state(parts)
-        .layer(axum::middleware::map_response(uncached))
 }
 
 async fn index() -> Json<Value> {
@@ -92,18 +105,32 @@ async fn unknown(uri: Uri) -> Response {
     problem(StatusCode::NOT_FOUND, &message)
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Response {
-    let message = format!("{} does not take {method}; it takes GET and HEAD", uri.path());
-    problem(StatusCode::METHOD_NOT_ALLOWED, &message)
-}
-
 /// An error as JSON.
 fn problem(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
 }
 
-/// Everything here is about this moment, and is what it says it is.
-async fn uncached(mut response: Response) -> Response {
+/// Where only this machine can call, a name that is not this machine's was made to point here by somebody else.
+async fn called_by_name(request: Request, next: Next) -> Response {
+    // Probes tell nothing, and one that fails for its name would have the process restarted.
+    let probes = ["/livez", "/readyz", "/startupz"];
+    if probes.contains(&request.uri().path()) || guard::is_local_name(request.headers()) {
+        return next.run(request).await;
+    }
+    problem(StatusCode::FORBIDDEN, "ask for this machine by its loopback address or as localhost")
+}
+
+/// What every answer has: it is about this moment and is what it says it is; and a wrong method is told which are right.
+async fn dressed(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = response.headers_mut().remove(header::ALLOW).unwrap_or(HeaderValue::from_static("GET,HEAD"));
+        let allowed = allow.to_str().unwrap_or_default().replace(',', ", ");
+        response =
+            problem(StatusCode::METHOD_NOT_ALLOWED, &format!("{path} does not take {method}; it takes {allowed}"));
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

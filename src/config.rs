@@ -65,6 +65,7 @@ impl Config {
         section("connection", self.connection.problems());
         section("session", self.session.problems());
         section("topics", self.topics.problems());
+        section("admin", self.admin.problems());
         section("telemetry", self.telemetry.problems());
         if self.admin.enabled && self.admin.listen == self.transport.listen && self.admin.listen.port() != 0 {
             let sentence = format!("is {}, which is also transport.listen; they need a port each", self.admin.listen);

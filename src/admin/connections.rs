@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Parts, problem};
+use super::{Parts, guard::Asked, problem};
 
 /// Rows of a page unless it is asked for otherwise, and at most.
 const DEFAULT_LIMIT: usize = 100;
@@ -23,6 +24,9 @@ pub trait Connections: Send + Sync + 'static {
 
     /// Live connections.
     fn count(&self) -> usize;
+
+    /// Closes one, and tells its client so; `why` is for people and may be empty. False if there is none of that id.
+    fn close(&self, id: &str, why: &str) -> bool;
 }
 
 /// A live connection. No payloads, no tokens.
@@ -84,4 +88,24 @@ pub(super) async fn page(State(parts): State<Arc<Parts>>, filter: Result<Query<F
     connections.truncate(limit);
     let next = connections.last().filter(|_| more).map(|row| row.place);
     Json(Page { connections, total: parts.connections.count(), next }).into_response()
+}
+
+/// What may be said of a disconnection.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Disconnect {
+    /// For people: the client is told.
+    reason: String,
+}
+
+pub(super) async fn close(
+    State(parts): State<Arc<Parts>>,
+    Path(id): Path<String>,
+    Asked(asked): Asked<Disconnect>,
+) -> Response {
+    if parts.connections.close(&id, &asked.reason) {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        problem(StatusCode::NOT_FOUND, &format!("there is no connection {id}"))
+    }
 }

@@ -6,7 +6,7 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -17,7 +17,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
+use super::guard::{Caller, TokenError};
 use crate::lifecycle::Tasks;
 
 /// Most sockets at once; more wait in the kernel's queue.
@@ -40,6 +42,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The token cannot be had.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// No thread or no runtime.
     #[error("the admin thread cannot start")]
     Thread(#[from] io::Error),
@@ -90,11 +95,11 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -
     let accept = async {
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
-            let Ok((socket, _)) = listener.accept().await else {
+            let Ok((socket, peer)) = listener.accept().await else {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let connection = connection(socket, router.clone(), stop.clone());
+            let connection = connection(socket, peer, router.clone(), stop.clone());
             drop(tasks.spawn("admin connection", async move {
                 connection.await;
                 drop(permit);
@@ -109,8 +114,11 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -
     Ok(())
 }
 
-async fn connection(socket: TcpStream, router: Router, stop: CancellationToken) {
-    let service = TowerToHyperService::new(router);
+async fn connection(socket: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Caller(peer));
+        request
+    }));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

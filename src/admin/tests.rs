@@ -22,6 +22,10 @@ impl Connections for Fixed {
     fn count(&self) -> usize {
         usize::try_from(self.0).unwrap()
     }
+
+    fn close(&self, id: &str, _why: &str) -> bool {
+        id.strip_prefix('c').and_then(|number| number.parse().ok()).is_some_and(|number: u64| number <= self.0)
+    }
 }
 
 struct Port {
@@ -73,7 +77,7 @@ impl Port {
     fn ask(&self, method: &str, path: &str, headers: &str) -> Reply {
         let mut socket = TcpStream::connect(self.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        write!(socket, "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{headers}\r\n").unwrap();
+        write!(socket, "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n").unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -147,20 +151,49 @@ fn what_is_not_there_or_not_meant_so_is_refused_in_json() {
     assert_eq!((missing.status, missing.header("content-type")), (404, Some("application/json")));
     assert!(missing.json()["error"].as_str().unwrap().contains("/readyz"));
     for path in PATHS.into_iter().chain(["/"]) {
-        let reply = port.ask("POST", path, "content-length: 0\r\n");
-        assert_eq!((reply.status, reply.header("allow")), (405, Some("GET,HEAD")), "{path}");
-        assert!(reply.json()["error"].is_string());
+        let reply = port.ask("PATCH", path, "content-length: 0\r\n");
+        let allow = if path == "/connections/{id}" { "DELETE" } else { "GET,HEAD" };
+        assert_eq!((reply.status, reply.header("allow")), (405, Some(allow)), "{path}");
+        assert!(reply.json()["error"].as_str().unwrap().ends_with(&allow.replace(',', ", ")));
     }
 }
 
 #[test]
 fn head_is_get_without_the_body() {
     let port = port();
-    for path in PATHS.into_iter().chain(["/"]) {
+    for path in PATHS.into_iter().chain(["/"]).filter(|path| !path.contains('{')) {
         let (get, head) = (port.get(path), port.ask("HEAD", path, ""));
         assert_eq!((head.status, head.body.as_str()), (get.status, ""), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"));
     }
+}
+
+#[test]
+fn a_name_that_only_points_here_is_refused_but_by_probes() {
+    let port = port();
+    let ask = |path: &str, host: &str| {
+        let mut socket = TcpStream::connect(port.address).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    for host in ["localhost", "127.0.0.1:9090", "[::1]:9090", "bowline.localhost:80", "LOCALHOST"] {
+        assert_eq!(ask("/config", host), 200, "{host}");
+    }
+    for host in ["evil.example", "evil.example:9090", "localhost.evil.example", "10.0.0.1"] {
+        assert_eq!((ask("/config", host), ask("/livez", host)), (403, 200), "{host}");
+    }
+}
+
+#[test]
+fn a_connection_is_closed_by_its_id() {
+    let port = port();
+    let close = |id: &str, headers: &str| port.ask("DELETE", &format!("/connections/{id}"), headers);
+    let done = close("c5", "");
+    assert_eq!((done.status, done.body.as_str()), (204, ""));
+    assert!(close("c6", "").json()["error"].as_str().unwrap().contains("c6"));
+    assert_eq!(close("c5", "origin: http://evil.example\r\n").status, 403);
 }
 
 #[test]

@@ -8,10 +8,11 @@ use crate::{
     admin::{self, Connections, Parts, Row},
     config::Loaded,
     connection::Shared,
+    error::{Failure, Reason},
     health::Health,
     lifecycle::Lifecycle,
     registry::{Entry, Registry},
-    types::ClientId,
+    types::{ClientId, ConnectionId},
 };
 
 /// Opens the admin port.
@@ -66,5 +67,13 @@ impl Connections for Listing {
 
     fn count(&self) -> usize {
         self.0.len()
+    }
+
+    fn close(&self, id: &str, why: &str) -> bool {
+        let Some(entry) = ConnectionId::parse(id).ok().and_then(|id| self.0.get(id)) else { return false };
+        let colon = if why.is_empty() { "" } else { ": " };
+        let message = format!("an operator closed the connection{colon}{why}");
+        entry.close(Failure::new(Reason::Disconnected, message));
+        true
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::support::{TestServer, eventually, get, open, publish};
+use tonic::Code;
+
+use crate::support::{TestServer, ask, eventually, get, open, publish};
 
 #[tokio::test]
 async fn a_server_that_serves_is_alive_ready_and_started() {
@@ -109,5 +111,38 @@ async fn the_version_is_that_of_the_program() {
     let server = TestServer::start().await;
     let version = get(server.admin, "/version", "").await.json();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn an_operator_closes_one_connection_and_its_client_is_told_why() {
+    let server = TestServer::start().await;
+    let (mut alice, _bob) = (server.connect("alice").await, server.connect("bob").await);
+    let rows = get(server.admin, "/connections?client_id=alice", "").await.json();
+    let path = format!("/connections/{}", rows["connections"][0]["connection_id"].as_str().unwrap());
+    let foreign = ask(server.admin, "DELETE", &path, "origin: http://evil.example", "").await;
+    assert_eq!((foreign.status, server.connections()), (403, 2));
+    let done = ask(server.admin, "DELETE", &path, "", "{\"reason\": \"too loud\"}").await;
+    assert_eq!(done.status, 204, "{}", done.body);
+    let status = alice.ended_with(Code::Unavailable, "DISCONNECTED").await;
+    assert_eq!(status.message(), "an operator closed the connection: too loud");
+    eventually("one is left", || server.connections() == 1).await;
+    assert_eq!(ask(server.admin, "DELETE", &path, "", "").await.status, 404);
+    assert_eq!(ask(server.admin, "DELETE", "/connections/nonsense", "", "").await.status, 404);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn a_token_that_was_configured_is_not_shown_and_a_wrong_one_changes_nothing() {
+    let server = TestServer::with(&[("admin.token", "canary-0123456789")]).await;
+    let _alice = server.connect("alice").await;
+    assert!(!get(server.admin, "/config", "").await.body.contains("canary"));
+    let rows = get(server.admin, "/connections", "").await.json();
+    let path = format!("/connections/{}", rows["connections"][0]["connection_id"].as_str().unwrap());
+    let close = |header: &'static str| ask(server.admin, "DELETE", &path, header, "");
+    assert_eq!(close("authorization: Bearer canary-0123456780").await.status, 401);
+    assert_eq!(server.connections(), 1);
+    assert_eq!(close("authorization: Bearer canary-0123456789").await.status, 204);
+    eventually("it was closed", || server.connections() == 0).await;
     server.leave().await;
 }

@@ -22,7 +22,7 @@ pub(crate) use self::{
         acked, acknowledge, after, changes, close, credit, delete, earliest, event, flow, grant, heartbeat, hello,
         last, named, open, paused, payloads, present, publish, put, scoped, since, snapshot, with,
     },
-    http::get,
+    http::{ask, get},
     raw::{RawCall, RawTransport, grpc_message},
     server::{Settings, TestServer},
 };

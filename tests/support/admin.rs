@@ -23,7 +23,7 @@ impl Admin {
     /// The body of a GET.
     pub fn get(&self, path: &str) -> String {
         let mut socket = TcpStream::connect(self.0).expect("the admin port answers");
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         answer.split_once("\r\n\r\n").expect("an HTTP answer").1.to_owned()
