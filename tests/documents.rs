@@ -3,6 +3,10 @@
 
 #[path = "documents/chart.rs"]
 mod chart;
+#[path = "documents/dashboard.rs"]
+mod dashboard;
+#[path = "documents/deploy.rs"]
+mod deploy;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

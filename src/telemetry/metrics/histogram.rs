@@ -132,10 +132,10 @@ impl Buckets {
         self.read().iter().sum()
     }
 
-    /// `unit`: what one of the sum is.
-    fn encode(&self, unit: f64, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+    /// `scale`: what of the sum makes one. A divisor, because a billion is exact and a billionth is not.
+    fn encode(&self, scale: f64, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
         #[expect(clippy::cast_precision_loss, reason = "a sum need not be exact beyond 53 bits")]
-        let sum = self.sum.load(Ordering::Relaxed) as f64 * unit;
+        let sum = self.sum.load(Ordering::Relaxed) as f64 / scale;
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.read()).collect();
         // The count is that of the buckets just read, so that the two agree in every scrape.
@@ -150,7 +150,7 @@ impl TypedMetric for Histogram {
 
 impl EncodeMetric for Histogram {
     fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        self.0.buckets.encode(1e-9, encoder)
+        self.0.buckets.encode(1e9, encoder)
     }
 
     fn metric_type(&self) -> MetricType {
