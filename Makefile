@@ -21,7 +21,7 @@ run: ## Serve on 127.0.0.1:50051, admin port 127.0.0.1:9090; nothing but Rust ne
 release: ## Build the program that is to serve: optimised, with its allocator; it is target/release/bowline.
 	cargo build --locked --release --features jemalloc
 
-# The interoperability tests need Python, Go and grpcurl. Where those cannot be had, they say so and pass; CI sets
+# The interoperability tests need Python, Go, grpcurl and nginx. Where those cannot be had, they say so and pass; CI sets
 # BOWLINE_REQUIRE_INTEROP=1, and there they fail.
 test: ## Run every test; sets up what the interoperability tests need, where that can be had.
 	@.ci/tools interop || test -z "$${BOWLINE_REQUIRE_INTEROP:-}"
