@@ -27,7 +27,7 @@ use crate::{
     registry::Registry,
     service,
     session::Directory,
-    telemetry::{metrics::Metrics, report},
+    telemetry::{LogLevel, metrics::Metrics, report},
     transport::{self, Listener, Shutdown},
 };
 
@@ -100,12 +100,15 @@ impl App {
         let admin = config
             .admin
             .enabled
-            .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &shared, &drain))
+            .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &drain, &shared))
             .transpose()?;
 
         canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
+        if let Some(level) = LogLevel::of_process() {
+            tasks.spawn_until_stopped("log level", level.clone().expire());
+        }
         tasks.spawn_until_stopped("report", report::run(metrics.clone(), config.telemetry.report_interval));
         tasks.spawn_until_stopped("phase metric", follow_phase(metrics.clone(), lifecycle.watch()));
 

@@ -231,7 +231,7 @@ impl Actor {
 
     fn record(&mut self, failure: Option<&Failure>) {
         let reason = failure.map(|failure| failure.reason);
-        self.admission.set_cause(reason.map_or("OK", Reason::as_str));
+        self.admission.set_end(reason.into());
         let Some(failure) = failure else { return };
         let (id, reason) = (self.admission.entry().id(), failure.reason.as_str());
         match failure.reason.fault() {

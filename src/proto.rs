@@ -15,7 +15,7 @@ pub mod health {
     tonic::include_proto!("grpc.health.v1");
 }
 
-pub use encode::{DeliveryHead, encode_event, encoded_event_len, frame};
+pub use encode::{DeliveryHead, encode_event, encoded_event_len, frame, traceparent};
 
 /// The descriptor set of `proto/` and what it imports: what reflection serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

@@ -21,14 +21,17 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    error::{Failure, Reason},
-    telemetry::metrics::Metrics,
+    error::Failure,
+    telemetry::metrics::{
+        Metrics,
+        words::{ConnectionEnd, Refusal},
+    },
     types::{ClientId, Clock, ConnectionId},
 };
 
 use opens::Opens;
 
-pub use entry::{Admission, DrainNotice, Entry, Peer, SessionStatus};
+pub use entry::{Admission, Backlog, DrainNotice, Entry, Peer, SessionStatus};
 pub use vitals::{State, Vitals};
 
 /// `[registry]`: how many connections there may be, and when one counts as lost.
@@ -121,19 +124,22 @@ struct Live {
     opens: Opens,
 }
 
+const LEAVING: &str = "this server is leaving";
+
 /// What somebody is told who comes while the server leaves.
 fn leaving() -> Failure {
-    refused(Reason::Draining, "this server is leaving")
+    refused(Refusal::Draining, LEAVING)
 }
 
 /// With a time to wait that is spread, so that those who are refused together do not come back together.
-fn refused(reason: Reason, message: &'static str) -> Failure {
-    Failure::new(reason, message).retry_after(Duration::from_millis(fastrand::u64(1000..5000)))
+fn refused(refusal: Refusal, message: &'static str) -> Failure {
+    Failure::new(refusal.reason(), message).retry_after(Duration::from_millis(fastrand::u64(1000..5000)))
 }
 
 impl Registry {
     /// An empty registry.
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
+        metrics.connections_limit.set(gauge(config.max_connections));
         let opens = Opens::new(config.max_opens_per_second, Instant::now());
         let (live, clock) = (Mutex::new(Live { opens, ..Live::default() }), Clock::default());
         Self { config, clock, metrics, live, count: watch::Sender::new(0) }
@@ -153,17 +159,17 @@ impl Registry {
     pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Admission, Failure> {
         let mut live = self.live.lock();
         let refusal = if live.refusing {
-            Some(leaving())
+            Some((Refusal::Draining, LEAVING))
         } else if live.entries.len() >= self.config.max_connections {
-            Some(refused(Reason::MaxConnections, "maximum connections reached"))
+            Some((Refusal::MaxConnections, "maximum connections reached"))
         } else if !live.opens.take(Instant::now()) {
-            Some(refused(Reason::OpenRate, "too many connections are being opened at once"))
+            Some((Refusal::OpenRate, "too many connections are being opened at once"))
         } else {
             None
         };
-        if let Some(failure) = refusal {
-            self.metrics.rejected(failure.reason);
-            return Err(failure);
+        if let Some((refusal, message)) = refusal {
+            self.metrics.rejected(refusal);
+            return Err(refused(refusal, message));
         }
         live.next_number += 1;
         let number = live.next_number;
@@ -181,7 +187,7 @@ impl Registry {
         self.live.lock().clients.entry(client.clone()).or_default().push(entry.number());
     }
 
-    fn remove(&self, entry: &Entry, cause: &'static str) {
+    fn remove(&self, entry: &Entry, end: ConnectionEnd) {
         let mut live = self.live.lock();
         live.entries.remove(&entry.number());
         live.numbers.remove(&entry.id());
@@ -195,7 +201,8 @@ impl Registry {
         }
         self.count.send_replace(live.entries.len());
         self.metrics.connections_active.dec();
-        self.metrics.connection_closed(cause);
+        self.metrics.connection_closed(end);
+        live.show_remaining(&self.metrics);
     }
 
     /// One connection.
@@ -235,7 +242,9 @@ impl Registry {
 
     /// From now on admits nobody: DRAINING.
     pub fn refuse(&self) {
-        self.live.lock().refusing = true;
+        let mut live = self.live.lock();
+        live.refusing = true;
+        live.show_remaining(&self.metrics);
     }
 
     /// Every connection, oldest first.
@@ -249,6 +258,20 @@ impl Registry {
             entry.close(failure.clone());
         }
     }
+}
+
+impl Live {
+    /// Who is still to leave, once nobody may come any more.
+    fn show_remaining(&self, metrics: &Metrics) {
+        if self.refusing {
+            metrics.drain_remaining.set(gauge(self.entries.len()));
+        }
+    }
+}
+
+/// A number as a gauge takes it.
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! switched on. Nothing here may ever hold up the work: an exporter that fails drops.
 
 mod config;
+mod level;
 pub mod metrics;
 mod otlp;
 pub mod propagate;
@@ -22,6 +23,7 @@ use tracing::Level;
 use tracing_subscriber::{Layer, Registry, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 pub use config::{Config, Format, Otlp};
+pub use level::{LogLevel, Setting};
 use metrics::Metrics;
 
 /// Longest time the last spans may take to leave.
@@ -33,8 +35,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// `telemetry.log` is no list of directives.
-    #[error("telemetry.log: {0}")]
-    Directive(#[from] tracing_subscriber::filter::ParseError),
+    #[error("telemetry.log {0}")]
+    Directive(String),
     /// The exporter cannot be built from its configuration.
     #[error("telemetry.otlp: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
@@ -60,22 +62,26 @@ pub fn start(config: &Config, node: &str, metrics: &Arc<Metrics>) -> Result<Tele
         let ours = Targets::new().with_target("bowline", Level::INFO);
         tracing_opentelemetry::layer().with_tracer(provider.tracer("bowline")).with_filter(ours)
     });
-    tracing_subscriber::registry().with(logs(config)?).with(traces).try_init()?;
+    let (logs, level) = logs(config)?;
+    tracing_subscriber::registry().with(logs).with(traces).try_init()?;
+    level.adopt();
     if provider.is_some() {
         tracing::info!("traces are exported");
     }
     Ok(Telemetry { provider })
 }
 
-fn logs(config: &Config) -> Result<Box<dyn Layer<Registry> + Send + Sync>, StartError> {
-    let filter: Targets = config.log.parse()?;
+/// The layer that writes logs, and what changes which.
+fn logs(config: &Config) -> Result<(Box<dyn Layer<Registry> + Send + Sync>, LogLevel), StartError> {
+    let (filter, level) = LogLevel::new(&config.log).map_err(StartError::Directive)?;
     let terminal = io::stderr().is_terminal();
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(terminal);
-    Ok(match config.format {
+    let layer = match config.format {
         Format::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
         Format::Auto if !terminal => layer.json().flatten_event(true).with_filter(filter).boxed(),
         Format::Auto | Format::Text => layer.with_filter(filter).boxed(),
-    })
+    };
+    Ok((layer, level))
 }
 
 impl Telemetry {

@@ -1,4 +1,5 @@
-//! Programs of others against the real server: stock Python, stock Go, grpcurl, each from the protocol alone.
+//! Programs of others against the real server: stock Python, stock Go, grpcurl, each from the protocol alone; and a
+//! browser, on the page for people.
 //!
 //! `make test` sets up what they need, where it can be had. Where it is missing, a test says so and passes; with
 //! BOWLINE_REQUIRE_INTEROP=1, as in CI, it fails.
@@ -107,6 +108,23 @@ fn a_stock_go_client_converses() {
         .env("BOWLINE_ADDRESS", server.address.to_string()));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.matches("--- PASS").count() == 14, "all of them ran: {said}");
+}
+
+/// Told to leave, the server gives its clients longer than the browser needs to look at that.
+const SLOW_DRAIN: &[(&str, &str)] = &[("BOWLINE__DRAIN__SPREAD", "1s"), ("BOWLINE__DRAIN__GRACE", "45s")];
+
+#[test]
+fn the_page_of_the_admin_port_works_in_a_browser() {
+    let (Some(python), Some(browser)) = (tool("python"), tool("chromium")) else { return };
+    let server = Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), SLOW_DRAIN);
+    let mut story = Command::new(&python);
+    story.args(["-B", "-m", "unittest", "-v"]).current_dir(root().join("tests/interop/browser"));
+    run(story
+        .env("BOWLINE_BROWSER", browser)
+        .env("BOWLINE_PROGRAM", env!("CARGO_BIN_EXE_bowline"))
+        .env("BOWLINE_PID", server.child.id().to_string())
+        .env("BOWLINE_ADDRESS", server.address.to_string())
+        .env("BOWLINE_ADMIN", server.admin.expect("an admin port").to_string()));
 }
 
 /// Runs grpcurl with these arguments before the address, and these after; returns what it printed.

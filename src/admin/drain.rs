@@ -82,7 +82,7 @@ fn shorter(name: &str, wished: Option<&str>, configured: Duration) -> Result<Opt
     Ok(Some(time))
 }
 
-fn shown(status: &Status) -> Value {
+pub(super) fn shown(status: &Status) -> Value {
     let micros = |time: Option<Timestamp>| time.map(|time| time.0);
     json!({
         "phase": status.phase.as_str(),

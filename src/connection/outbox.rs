@@ -31,7 +31,8 @@ use crate::{
     error::{Failure, Reason},
     hub::ReadySet,
     proto::{self, v1, v1::stream_data_response::Frame},
-    registry::{Entry, SessionStatus},
+    registry::{Backlog, Entry, SessionStatus},
+    telemetry::metrics::words::SessionEnd,
 };
 
 /// Most bytes given to HTTP/2 at once.
@@ -118,7 +119,8 @@ impl Outbox {
         let has_room = state.control_frames < self.shared.config.queue_size;
         if has_room {
             // Under one lock, so that nothing of a session comes between its mark and the frame that carries it.
-            let heartbeat = v1::Heartbeat { nonce: fastrand::u64(..), reply_requested, marks: state.lanes.marks() };
+            let marks = state.lanes.marks(&self.shared.metrics);
+            let heartbeat = v1::Heartbeat { nonce: fastrand::u64(..), reply_requested, marks };
             state.queue(Frame::Heartbeat(heartbeat));
             self.ready.wake();
         }
@@ -238,7 +240,7 @@ impl Outbox {
     pub(super) fn release(&self) {
         let lanes = self.state.lock().lanes.clear();
         for _lane in lanes {
-            self.shared.metrics.session_closed("DETACHED");
+            self.shared.metrics.session_closed(SessionEnd::Detached);
         }
         self.entry.vitals().set_sessions(0);
     }
@@ -252,6 +254,13 @@ impl Outbox {
         sessions
     }
 
+    /// What of all its sessions waits.
+    pub(super) fn backlog(&self) -> Backlog {
+        let mut all = Backlog::default();
+        self.state.lock().lanes.iter().for_each(|lane| lane.add_to(&mut all));
+        all
+    }
+
     /// What HTTP/2 is to send next; pending while there is nothing.
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
         // Registered before looking, so that nothing that comes meanwhile is missed.
@@ -263,7 +272,7 @@ impl Outbox {
                 self.shared.metrics.frames_sent.inc_by(frames);
                 self.shared.messages.1.inc_by(frames);
                 self.shared.metrics.frames_sent_bytes.inc_by(chunk.len() as u64);
-                self.entry.vitals().sending(self.shared.registry.clock().millis(), frames);
+                self.entry.vitals().sending(self.shared.registry.clock().millis(), frames, chunk.len());
                 Poll::Ready(Next::Chunk(chunk))
             }
             None => match std::mem::replace(&mut state.end, End::Ended) {

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    registry::{self, Admission, DrainNotice, Peer, SessionStatus},
+    registry::{self, Admission, Backlog, DrainNotice, Peer, SessionStatus},
     telemetry::metrics::Metrics,
     types::ClientId,
 };
@@ -39,6 +39,10 @@ impl Peer for Client {
 
     fn sessions(&self) -> Vec<SessionStatus> {
         Vec::new()
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::default()
     }
 }
 

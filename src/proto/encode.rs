@@ -56,6 +56,16 @@ pub fn encode_event(event: &NewEvent, offset: u64, time: Timestamp) -> Bytes {
     out.freeze()
 }
 
+/// The `traceparent` of an encoded event, if it has one in the form of W3C's version 00. Read off the end, where
+/// [`encode_event`] puts it, so that it costs a look at two bytes. An event without one whose last field happens to end
+/// like this is taken at its word: its publisher could as well have said so.
+pub fn traceparent(encoded: &[u8]) -> Option<&str> {
+    const LEN: u8 = 55;
+    const TAG: u8 = ((EVENT_TRACEPARENT << 3) | WireType::LengthDelimited as u32) as u8;
+    let (before, text) = encoded.split_at_checked(encoded.len().checked_sub(LEN.into())?)?;
+    before.ends_with(&[TAG, LEN]).then(|| std::str::from_utf8(text).ok())?
+}
+
 /// About what [`encode_event`] will make of an event: no less.
 pub fn encoded_event_len(event: &NewEvent) -> usize {
     const PLACE: usize = 40;
@@ -183,6 +193,17 @@ mod tests {
             assert_eq!((&read.headers, &read.traceparent), (&event.headers, &event.traceparent));
             assert_eq!(read.publisher, event.publisher.as_ref().map_or("", ClientId::as_str));
             assert_eq!(read.operation() == v1::Operation::Delete, event.operation == Operation::Delete);
+        }
+    }
+
+    #[test]
+    fn the_traceparent_is_found_at_the_end() {
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+        let traced = NewEvent { traceparent: traceparent.clone(), ..event(b"payload") };
+        assert_eq!(super::traceparent(&encode_event(&traced, 7, Timestamp(9))), Some(&*traceparent));
+        let odd = NewEvent { traceparent: "00-1-2-01".to_owned(), ..event(b"payload") };
+        for none in [odd, event(&[7; 100]), NewEvent::default()] {
+            assert_eq!(super::traceparent(&encode_event(&none, 7, Timestamp(9))), None);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::Targets;
 
+use super::level;
 use crate::types::Secret;
 
 /// `[telemetry]`.
@@ -84,10 +84,8 @@ impl Config {
                 problems.push((key.to_owned(), sentence));
             }
         };
-        let directives = self.log.parse::<Targets>();
-        must(!self.log.trim().is_empty(), "log", "must not be empty; write \"off\" for no logs".into());
-        if let Err(error) = directives {
-            must(false, "log", format!("is {:?}, which is no level or list of directives: {error}", self.log));
+        if let Err(problem) = level::parse(&self.log) {
+            must(false, "log", problem);
         }
         must(
             self.report_interval.is_zero() || self.report_interval >= Duration::from_secs(1),
@@ -117,7 +115,9 @@ mod tests {
 
     #[test]
     fn a_log_directive_that_is_none_is_named() {
-        let config = Config { log: "info,bowline=loud".into(), ..Config::default() };
-        assert_eq!(config.problems().first().map(|(key, _)| key.as_str()), Some("log"));
+        for log in ["info,bowline=loud", "bowline[x]=info", "debgu", ""] {
+            let config = Config { log: log.into(), ..Config::default() };
+            assert_eq!(config.problems().first().map(|(key, _)| key.as_str()), Some("log"), "{log:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context,
     propagation::{Extractor, Injector, TextMapPropagator},
-    trace::TraceContextExt as _,
+    trace::{SpanContext, SpanId, TraceContextExt as _, TraceId},
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
@@ -49,6 +49,28 @@ pub fn link(span: &Span, traceparent: &str) {
     let context = from_traceparent(traceparent).span().span_context().clone();
     if context.is_valid() {
         span.add_link(context);
+    }
+}
+
+/// A span that is exported, here or by whoever made it: what an exemplar leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampledSpan {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// Itself.
+    pub span_id: SpanId,
+}
+
+impl SampledSpan {
+    /// The span of a context, if there is one and it is sampled.
+    pub fn of(context: &SpanContext) -> Option<Self> {
+        let exported = context.is_valid() && context.is_sampled();
+        exported.then(|| Self { trace_id: context.trace_id(), span_id: context.span_id() })
+    }
+
+    /// The span of a `traceparent`, if it is valid and sampled.
+    pub fn parse(traceparent: &str) -> Option<Self> {
+        Self::of(from_traceparent(traceparent).span().span_context())
     }
 }
 
@@ -116,6 +138,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         inject(&Context::new(), &mut headers);
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn only_a_sampled_span_is_one_to_lead_to() {
+        let span = SampledSpan::parse(PARENT).unwrap();
+        assert_eq!(span.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(span.span_id.to_string(), "b7ad6b7169203331");
+        for none in ["", &PARENT.replace("-01", "-00"), "00-00000000000000000000000000000000-b7ad6b7169203331-01"] {
+            assert_eq!(SampledSpan::parse(none), None, "{none:?}");
+        }
     }
 
     #[test]

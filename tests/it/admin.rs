@@ -1,5 +1,8 @@
 //! The port for operators, over real HTTP.
 
+mod listings;
+mod log_level;
+
 use std::collections::HashMap;
 
 use tonic::Code;

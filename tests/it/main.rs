@@ -9,6 +9,7 @@ mod client;
 mod delivery;
 mod handshake;
 mod liveness;
+mod metrics;
 mod processes;
 mod publish;
 mod rules;

@@ -12,6 +12,7 @@ use crate::{
     hub::{Class, Feed, Policy, PolicyName, Reader},
     proto::v1::{self, stream_data_response::Frame},
     session::{Attachment, Estate, Kick, Numbering, Recovery, Session},
+    telemetry::metrics::words::SessionEnd,
     types::{Producer, SessionId, Topic},
 };
 
@@ -26,7 +27,7 @@ impl Inbound {
         let done = self.try_open(open, count);
         if let Err(failure) = &done {
             let (reason, failure) = (failure.reason, Some(failure.clone().into()));
-            self.shared.metrics.session_closed(reason.as_str());
+            self.shared.metrics.session_closed(SessionEnd::Failed(reason));
             self.outbox.send(Frame::SessionClosed(v1::SessionClosed { session: alias, failure }));
         }
         Ok(done)
@@ -110,7 +111,7 @@ impl Inbound {
             feed: feed.clone(),
         };
         self.outbox.open(alias, lane, Frame::SessionOpened(opened));
-        self.shared.metrics.session_opened(recovery.as_str());
+        self.shared.metrics.session_opened(recovery.into());
         // A newer open may have come between taking the name and being there to be told.
         close_if_lost(&self.outbox, alias);
         Ok(())
