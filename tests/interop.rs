@@ -6,8 +6,12 @@
 
 #![allow(unreachable_pub, reason = "its modules are its own")]
 
+#[path = "interop/nginx.rs"]
+mod nginx;
 #[path = "support/served.rs"]
 mod served;
+#[path = "support/tools.rs"]
+mod tools;
 
 use std::{
     env, fs,
@@ -17,6 +21,7 @@ use std::{
 };
 
 use served::Served;
+use tools::find as tool;
 
 /// Probes come after a second of silence, so that a test sees some; and what is only kept is gone after two.
 const SETTINGS: &[(&str, &str)] = &[
@@ -40,21 +45,6 @@ fn workshop(name: &str) -> PathBuf {
     fs::remove_dir_all(&folder).ok();
     fs::create_dir_all(&folder).expect("a folder");
     folder
-}
-
-/// The tool that `.ci/tools interop` installed, or else the system's; `None` after saying so, if there is none.
-#[track_caller]
-fn tool(name: &str) -> Option<PathBuf> {
-    let ours = [root().join(".tools/bin"), root().join(".tools/venv/bin"), root().join(".tools/go/bin")];
-    let paths = env::var_os("PATH").unwrap_or_default();
-    let theirs = env::split_paths(&paths).chain([PathBuf::from("/usr/local/go/bin")]).filter(|_| name != "python");
-    let found = ours.into_iter().chain(theirs).map(|folder| folder.join(name)).find(|path| path.is_file());
-    if found.is_none() {
-        assert!(env::var_os("BOWLINE_REQUIRE_INTEROP").is_none(), "{name} is missing: run .ci/tools interop");
-        // Past the test harness, which would swallow it: a test that did not run must be seen.
-        writeln!(std::io::stderr(), "\nNOT RUN: an interoperability test, for want of {name}: see `make test`\n").ok();
-    }
-    found
 }
 
 #[track_caller]

@@ -67,7 +67,7 @@ struct Port {
     lifecycle: Lifecycle,
     health: Health,
     /// Where the clients would be.
-    _clients: Runtime,
+    clients: Runtime,
     stop: CancellationToken,
     admin: Option<Admin>,
     address: SocketAddr,
@@ -93,7 +93,7 @@ fn port() -> Port {
     let config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
     let admin = open(&config, parts, stop.clone()).unwrap();
     let address = admin.address();
-    Port { lifecycle, health, _clients: clients, stop, admin: Some(admin), address }
+    Port { lifecycle, health, clients, stop, admin: Some(admin), address }
 }
 
 impl Drop for Port {
@@ -274,6 +274,7 @@ fn what_is_not_there_or_not_meant_so_is_refused_in_json() {
         let reply = port.ask("PATCH", path, "content-length: 0\r\n");
         let allow = match path {
             "/connections/{id}" => "DELETE,GET,HEAD",
+            "/drain" => "POST,DELETE,GET,HEAD",
             "/log-level" => "PUT,DELETE,GET,HEAD",
             _ => "GET,HEAD",
         };
@@ -349,13 +350,14 @@ fn silent_sockets_do_not_keep_probes_waiting() {
     drop(silent);
 }
 
-#[tokio::test]
-async fn it_closes_when_told_with_idle_sockets_open() {
+#[test]
+fn it_closes_when_told_with_idle_sockets_open() {
     let mut port = port();
     let mut idle = TcpStream::connect(port.address).unwrap();
     idle.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     port.stop.cancel();
-    tokio::time::timeout(Duration::from_secs(5), port.admin.take().unwrap().ended()).await.unwrap();
+    let ended = port.admin.take().unwrap().ended();
+    port.clients.block_on(async { tokio::time::timeout(Duration::from_secs(5), ended).await }).unwrap();
     assert_eq!(idle.read(&mut [0]).unwrap_or(0), 0);
     assert!(TcpStream::connect(port.address).is_err());
 }
