@@ -9,7 +9,7 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run release image image-test test sim chart alerts lint fmt doc bench ci tools
+.PHONY: help run release image image-test test sim chart alerts jaeger lint fmt doc bench cost ci tools
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ alerts: ## Check alerts, dashboard and metrics with Prometheus' own tool.
 	@.ci/tools promtool
 	BOWLINE_REQUIRE_PROMTOOL=1 cargo test --locked --test alerts
 
+# Not part of ci: Jaeger takes longer to build than all the rest.
+jaeger: ## Show, in a real Jaeger, a publish and its deliveries while the streams are open; writes docs/jaeger.json.
+	@.ci/tools jaeger
+	cargo build --locked
+	python3 tests/jaeger/show.py .tools/bin/jaeger "$${CARGO_TARGET_DIR:-target}/debug/bowline" docs/jaeger.json
+
 lint: tools ## Check format, lints, the protocol's style, dependencies and licences.
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
@@ -72,6 +78,9 @@ doc: ## Build the documentation, private items included; a broken link is an err
 
 bench: ## Measure beside a raw tonic server, in one run; takes minutes. See benches/README.md.
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream
+
+cost: ## Measure what traces cost, with every fault of a collector; takes minutes. See benches/README.md.
+	cargo bench --locked --features jemalloc --bench traces
 
 ci: ## What must pass before a change goes in: lint, documents, alerts, every test, the chart.
 	@.ci/tools system

@@ -9,7 +9,6 @@ written to OUTPUT, without what differs from run to run. Exits with 0 only if it
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -141,9 +140,9 @@ def main(jaeger_program, bowline, output):
             server = start(bowline, "serve", *ports, env=environment, stderr=subprocess.PIPE)
             address = {}
             for line in server.stderr:
-                if "listening" in line:
-                    where = re.search(r"127\.0\.0\.1:\d+", line)[0]
-                    address["admin" if "admin" in line else "clients"] = where
+                said = json.loads(line)
+                if "address" in said:
+                    address["admin" if "admin" in said["message"] else "clients"] = said["address"]
                 if len(address) == 2:
                     break
             environment["BOWLINE_SERVER"] = f"http://{address['clients']}"
