@@ -335,7 +335,11 @@ fn the_chart_takes_every_key_of_a_rule_and_no_other() {
         let error = toml::from_str::<bowline::hub::Config>(&text).expect_err("an unknown key").to_string();
         let (_, expected) = error.split_once("expected one of ").expect("the keys there are");
         let keys: BTreeSet<_> = expected.lines().next().unwrap_or_default().split('`').skip(1).step_by(2).collect();
-        assert_eq!(chart::rule_keys(part).iter().map(String::as_str).collect::<BTreeSet<_>>(), keys, "{part:?}: {error}");
+        assert_eq!(
+            chart::rule_keys(part).iter().map(String::as_str).collect::<BTreeSet<_>>(),
+            keys,
+            "{part:?}: {error}"
+        );
     }
 }
 
