@@ -9,7 +9,7 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run release image image-test test sim chart lint fmt doc bench ci tools
+.PHONY: help run release image image-test test sim chart alerts lint fmt doc bench ci tools
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,8 @@ image-test: ## Build the image on bases assembled here, without network, and run
 	@.ci/tools image
 	tests/image/engine tests/image/check
 
-# The interoperability tests need Python, Go and grpcurl. Where those cannot be had, they say so and pass; CI sets
-# BOWLINE_REQUIRE_INTEROP=1, and there they fail.
+# The interoperability tests need Python, Go, grpcurl and nginx, and that of the admin page Chromium, which `.ci/tools system`
+# installs. Where those cannot be had, they say so and pass; CI sets BOWLINE_REQUIRE_INTEROP=1, and there they fail.
 test: ## Run every test; sets up what the interoperability tests need, where that can be had.
 	@.ci/tools interop || test -z "$${BOWLINE_REQUIRE_INTEROP:-}"
 	cargo test --locked
@@ -50,6 +50,10 @@ chart: ## Check the chart: renders, schemas of Kubernetes, what it has to refuse
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	SCRATCH=$$scratch CRDS=.tools/crds BOWLINE=$$(realpath "$${CARGO_TARGET_DIR:-target}/debug/bowline") \
 	$(if $(BLESS),BLESS=1) PYTHONDONTWRITEBYTECODE=1 .tools/venv-chart/bin/python -m unittest discover -s tests/chart
+
+alerts: ## Check alerts, dashboard and metrics with Prometheus' own tool.
+	@.ci/tools promtool
+	BOWLINE_REQUIRE_PROMTOOL=1 cargo test --locked --test alerts
 
 lint: tools ## Check format, lints, the protocol's style, dependencies and licences.
 	cargo fmt --check
@@ -69,10 +73,11 @@ doc: ## Build the documentation, private items included; a broken link is an err
 bench: ## Measure beside a raw tonic server, in one run; takes minutes. See benches/README.md.
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream
 
-ci: ## What must pass before a change goes in: lint, documents, every test, the chart.
+ci: ## What must pass before a change goes in: lint, documents, alerts, every test, the chart.
 	@.ci/tools system
 	$(MAKE) lint
 	$(MAKE) doc
+	$(MAKE) alerts
 	BOWLINE_REQUIRE_INTEROP=1 $(MAKE) test
 	$(MAKE) chart
 

@@ -5,10 +5,15 @@
 
 mod config;
 mod connections;
+mod drain;
 mod guard;
+mod log_level;
+mod page;
 mod probe;
 mod scrape;
 mod server;
+mod status;
+mod topics;
 
 use std::sync::Arc;
 
@@ -18,38 +23,61 @@ use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get},
+    routing::{delete, get, post, put},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use connections::{Connections, Row};
+pub use connections::{Connections, Row, SessionRow, Wanted};
 pub use guard::TokenError;
 pub use server::{Admin, StartError};
+pub use topics::{TopicRow, Topics};
 
 use self::guard::Guard;
 use crate::{
+    drain::Drain,
     health::Health,
     lifecycle::Phase,
     telemetry::metrics::{Metrics, REVISION},
+    types::Timestamp,
 };
 
-/// Every path there is.
-const PATHS: [&str; 8] =
-    ["/livez", "/readyz", "/startupz", "/metrics", "/connections", "/connections/{id}", "/config", "/version"];
+/// Every path there is, but for what the page for people loads.
+const PATHS: [&str; 12] = [
+    "/livez",
+    "/readyz",
+    "/startupz",
+    "/metrics",
+    "/status",
+    "/connections",
+    "/connections/{id}",
+    "/topics",
+    "/drain",
+    "/log-level",
+    "/config",
+    "/version",
+];
 
 /// What the admin port looks at.
 pub struct Parts {
     /// Readiness.
     pub health: Health,
+    /// How clients are moved elsewhere.
+    pub drain: Drain,
+    /// The name of this replica.
+    pub node: String,
+    /// When the process began to serve.
+    pub started: Timestamp,
     /// The phase of the process.
     pub phase: watch::Receiver<Phase>,
     /// Every instrument.
     pub metrics: Arc<Metrics>,
     /// Who is connected.
     pub connections: Box<dyn Connections>,
+    /// What is kept.
+    pub topics: Box<dyn Topics>,
     /// The merged configuration with its sources; secrets redacted by whoever made it.
     pub config: Value,
 }
@@ -75,21 +103,22 @@ pub fn open(config: &Config, parts: Parts, stop: CancellationToken) -> Result<Ad
 
 fn router(parts: Arc<Parts>, guard: &Guard) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(page::index))
+        .merge(page::files())
         .route("/livez", get(probe::live))
         .route("/readyz", get(probe::ready))
         .route("/startupz", get(probe::started))
         .route("/metrics", get(scrape::metrics))
+        .route("/status", get(status::status))
         .route("/connections", get(connections::page))
-        .route("/connections/{id}", guard.over(delete(connections::close)))
+        .route("/connections/{id}", guard.over(delete(connections::close)).get(connections::one))
+        .route("/topics", get(topics::page))
+        .route("/log-level", guard.over(put(log_level::change).delete(log_level::reset)).get(log_level::show))
+        .route("/drain", guard.over(post(drain::begin).delete(drain::call_off)).get(drain::status))
         .route("/config", get(configuration))
         .route("/version", get(version))
         .fallback(unknown)
         .with_state(parts)
-}
-
-async fn index() -> Json<Value> {
-    Json(json!({ "name": "bowline", "paths": PATHS }))
 }
 
 async fn configuration(State(parts): State<Arc<Parts>>) -> Json<Value> {

@@ -16,6 +16,7 @@ use tower::Layer;
 use crate::{
     admin,
     broker::{Broker, memory::Memory},
+    canary,
     config::Loaded,
     connection,
     drain::{Drain, Order},
@@ -26,7 +27,7 @@ use crate::{
     registry::Registry,
     service,
     session::Directory,
-    telemetry::{metrics::Metrics, report},
+    telemetry::{LogLevel, Traces, metrics::Metrics, report},
     transport::{self, Listener, Shutdown},
 };
 
@@ -47,6 +48,7 @@ pub struct App {
     admin: Option<admin::Admin>,
     end_transports: CancellationToken,
     transports: tokio::task::JoinHandle<()>,
+    traces: Traces,
 }
 
 /// Serves until a signal, or a drain that is to end the process; then leaves in order. A signal after that skips the
@@ -82,16 +84,19 @@ impl App {
         let tasks = lifecycle.tasks().clone();
         let health = Health::new(&lifecycle);
 
+        let (node, telemetry) = (config.server.node_name(), &config.telemetry);
+        let traces = Traces::start(&telemetry.otlp, &telemetry.traces, &node, &metrics)?;
         let (kind, name, method) = ("bidi_stream", "bowline.v1.StreamService", "StreamData");
         let broker = Broker::Memory(Memory::new(config.topics.max_topics));
         let shared = Arc::new(connection::Shared {
             config: config.connection,
-            node: config.server.node_name(),
+            node,
             registry: Arc::new(Registry::new(config.registry, metrics.clone())),
             hub: Arc::new(Hub::new(config.topics, broker, metrics.clone())),
             directory: Arc::new(Directory::new(config.session)),
             messages: (metrics.rpc_msg_received(kind, name, method), metrics.rpc_msg_sent(kind, name, method)),
             metrics: metrics.clone(),
+            traces: traces.clone(),
             tasks: tasks.clone(),
         });
         let drain = Drain::new(config.drain, &lifecycle, &shared.registry);
@@ -99,17 +104,21 @@ impl App {
         let admin = config
             .admin
             .enabled
-            .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &shared))
+            .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &drain, &shared))
             .transpose()?;
 
+        canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
+        if let Some(level) = LogLevel::of_process() {
+            tasks.spawn_until_stopped("log level", level.clone().expire());
+        }
         tasks.spawn_until_stopped("report", report::run(metrics.clone(), config.telemetry.report_interval));
         tasks.spawn_until_stopped("phase metric", follow_phase(metrics.clone(), lifecycle.watch()));
 
         let end_transports = CancellationToken::new();
         let shutdown = Shutdown { begin: end_transports.clone(), grace: TRANSPORT_GRACE };
-        let service = observed(&metrics)?.layer(service::routes(&shared, &health)?.prepare());
+        let service = observed(&metrics, &traces)?.layer(service::routes(&shared, &health)?.prepare());
         let transports = tasks.spawn("transports", {
             let (tasks, transport) = (tasks.clone(), config.transport);
             async move { transport::serve(listener, service, &transport, &tasks, metrics, shutdown).await }
@@ -117,7 +126,7 @@ impl App {
         tracing::info!(%address, tls = loaded.config.transport.tls.enabled, "listening for clients");
         lifecycle.advance(Phase::Serving);
         let registry = shared.registry.clone();
-        Ok(Self { lifecycle, registry, drain, address, admin, end_transports, transports })
+        Ok(Self { lifecycle, registry, drain, address, admin, end_transports, transports, traces })
     }
 
     /// Where clients are served, with the port the system chose.
@@ -159,14 +168,16 @@ impl App {
         if let Some(admin) = self.admin {
             admin.ended().await;
         }
+        // Last, so that what the end itself left behind goes along.
+        self.traces.shutdown().await;
     }
 }
 
-fn observed(metrics: &Arc<Metrics>) -> anyhow::Result<service::observe::ObserveLayer> {
+fn observed(metrics: &Arc<Metrics>, traces: &Traces) -> anyhow::Result<service::observe::ObserveLayer> {
     let methods = service::observe::Methods::default()
         .with(proto::DESCRIPTORS)
         .context("the descriptors built into the program are broken")?;
-    Ok(service::observe::ObserveLayer::new(methods, metrics.clone()))
+    Ok(service::observe::ObserveLayer::new(methods, metrics.clone(), traces.clone()))
 }
 
 async fn follow_phase(metrics: Arc<Metrics>, mut phase: watch::Receiver<Phase>) {

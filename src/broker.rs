@@ -11,6 +11,8 @@
 //! - Every event comes back through the log, to its publisher's replica as to any other: whoever reads, reads the log.
 //! - After the log has grown, every [`Listener`] of the topic is told. It may be told more often than the log grew.
 //! - A log that was lost or rewritten has another epoch.
+//! - [`Broker::canary`] gives a topic of the server's own, which no client can reach or see, and which is no different
+//!   otherwise: what befalls it can befall any topic.
 //! - A keyed topic keeps the latest event of each key, whatever the history keeps. A key that was set in a session's scope
 //!   can be removed with the session, unless somebody else has set it since.
 //!
@@ -20,7 +22,10 @@ pub mod memory;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 
@@ -28,6 +33,17 @@ use crate::{
     error::Failure,
     log::{Limits, Log},
     types::{NewEvent, Producer, Published, Topic},
+};
+
+/// What the server's own topic keeps: an event at a time is enough.
+const CANARY: Limits = Limits {
+    max_events: 16,
+    max_bytes: 4096,
+    max_age: Duration::from_secs(60),
+    dedupe_window: Duration::from_secs(1),
+    dedupe_depth: 0,
+    max_keys: 0,
+    max_lag: 0,
 };
 
 /// Told when a topic's log has grown. Called with no lock held; must not block.
@@ -48,6 +64,13 @@ impl Broker {
     pub fn open(&self, topic: &Topic, limits: Limits) -> Result<Line, Failure> {
         match self {
             Self::Memory(memory) => memory.open(topic, limits).map(Line),
+        }
+    }
+
+    /// The server's own topic; see the contract.
+    pub fn canary(&self) -> Line {
+        match self {
+            Self::Memory(memory) => Line(memory.canary()),
         }
     }
 

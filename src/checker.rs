@@ -9,8 +9,8 @@
 //! [`Online`] needs bounded memory and sees what a single session can see; [`check`] needs the whole history and sees all.
 //!
 //! What it cannot see: how long an older holder of a session is still sent what had been stored before (G10), rights (G12),
-//! and of a server that leaves (G15) more than how long it takes, for its clients' arrivals are not paced yet. Offsets are
-//! taken to be dense, as those of the memory engine are.
+//! and of a server that leaves (G15) more than how long it takes: at what pace its clients arrive elsewhere only a load
+//! balancer sees, as in `tests/rollout.rs`. Offsets are taken to be dense, as those of the memory engine are.
 
 mod answers;
 mod drains;

@@ -23,7 +23,7 @@ pub use self::{
     problem::{Problem, Problems},
     server::Config as ServerConfig,
 };
-use crate::{admin, auth, connection, drain, hub, registry, session, telemetry, transport};
+use crate::{admin, auth, connection, drain, health, hub, registry, session, telemetry, transport};
 
 /// Every section. Only the composition root and the commands `serve` and `config` see it whole.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct Config {
     pub admin: admin::Config,
     /// `[telemetry]`: logs, traces, the report line.
     pub telemetry: telemetry::Config,
+    /// `[health]`: how the server finds out whether it is ready.
+    pub health: health::Config,
     /// `[drain]`: how the server leaves.
     pub drain: drain::Config,
 }
@@ -67,6 +69,7 @@ impl Config {
         section("topics", self.topics.problems());
         section("admin", self.admin.problems());
         section("telemetry", self.telemetry.problems());
+        section("health", self.health.problems());
         if self.admin.enabled && self.admin.listen == self.transport.listen && self.admin.listen.port() != 0 {
             let sentence = format!("is {}, which is also transport.listen; they need a port each", self.admin.listen);
             all.push(("admin.listen".to_owned(), sentence));

@@ -18,6 +18,7 @@ mod lanes;
 mod outbox;
 mod pacing;
 mod peer;
+mod trail;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +34,7 @@ use crate::{
     proto::v1::StreamDataRequest,
     registry::{Admission, Peer, Registry},
     session::Directory,
-    telemetry::metrics::Metrics,
+    telemetry::{Span, Traces, metrics::Metrics},
     types::{ClientId, KillSwitch, TransportHandle},
 };
 
@@ -123,6 +124,8 @@ pub struct Shared {
     pub directory: Arc<Directory>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is traced.
+    pub traces: Traces,
     /// The same frames under the names that every gRPC dashboard knows: received, sent.
     pub messages: (Counter, Counter),
     /// Where the actor is spawned.
@@ -140,6 +143,8 @@ pub struct Call {
     pub transport: TransportHandle,
     /// The end of last resort.
     pub kill: KillSwitch,
+    /// The span of its opening, which is over when the client is welcomed or refused.
+    pub opening: Span,
 }
 
 /// Starts to serve a call that was admitted; the response body is the outbound half.
@@ -150,7 +155,8 @@ pub fn spawn(shared: &Arc<Shared>, call: Call, admission: Admission) -> OutboxBo
     // Before anybody can be told that there is a connection: a Drain or Disconnect must not miss it.
     admission.bind(Arc::downgrade(&asked));
     let body = OutboxBody::new(outbox.clone());
-    let actor = Actor { shared: shared.clone(), call, admission, outbox, _peer: peer };
+    let trail = trail::Trail::new(shared, admission.entry(), &call.opening);
+    let actor = Actor { shared: shared.clone(), call, trail, admission, outbox, _peer: peer };
     drop(shared.tasks.spawn("connection", actor.run()));
     body
 }
@@ -159,6 +165,8 @@ pub fn spawn(shared: &Arc<Shared>, call: Call, admission: Admission) -> OutboxBo
 struct Actor {
     shared: Arc<Shared>,
     call: Call,
+    // Dropped, and so recorded, before the admission that says it is over.
+    trail: trail::Trail,
     admission: Admission,
     outbox: Arc<Outbox>,
     /// Held here so that the registry's weak handle lives exactly as long as the actor.
@@ -176,7 +184,12 @@ impl Drop for Actor {
 impl Actor {
     async fn run(mut self) {
         let end = self.converse().await;
-        self.record(end.as_ref().err());
+        self.trail.ended(end.as_ref().err());
+        // Refused before it was welcomed: that was all of its opening.
+        if let (Err(failure), opening) = (&end, std::mem::take(&mut self.call.opening)) {
+            opening.failed(failure.reason.as_str(), failure.reason.code());
+        }
+        Span::in_scope_of(self.trail.opening().cloned().as_ref(), || self.record(end.as_ref().err()));
         match end {
             Ok(()) => self.outbox.finish(),
             Err(failure) => self.outbox.close(failure),
@@ -197,7 +210,8 @@ impl Actor {
 
     async fn read(&mut self) -> Result<(), Failure> {
         let Some(client) = self.handshake().await? else { return Ok(()) };
-        let mut inbound = inbound::Inbound::new(&self.shared, &self.outbox, client);
+        drop(std::mem::take(&mut self.call.opening));
+        let mut inbound = inbound::Inbound::new(&self.shared, &self.outbox, client, self.trail.opening().cloned());
         while let Some(frame) = receive(&mut self.call.requests).await? {
             self.received();
             inbound.handle(frame)?;
@@ -231,7 +245,7 @@ impl Actor {
 
     fn record(&mut self, failure: Option<&Failure>) {
         let reason = failure.map(|failure| failure.reason);
-        self.admission.set_cause(reason.map_or("OK", Reason::as_str));
+        self.admission.set_end(reason.into());
         let Some(failure) = failure else { return };
         let (id, reason) = (self.admission.entry().id(), failure.reason.as_str());
         match failure.reason.fault() {

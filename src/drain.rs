@@ -16,6 +16,7 @@ mod pace;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
+    runtime::Handle,
     sync::watch,
     time::{Instant, sleep, timeout},
 };
@@ -46,37 +47,11 @@ pub struct Order {
     pub exit: bool,
 }
 
-/// Where a drain stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum State {
-    /// There is none.
-    #[default]
-    Serving,
-    /// Not ready any more, and still serving. It can be called off.
-    LameDuck,
-    /// Clients are being told.
-    Draining,
-    /// Nobody is left.
-    Drained,
-}
-
-impl State {
-    /// The word at `/drain`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Serving => "serving",
-            Self::LameDuck => "lame_duck",
-            Self::Draining => "draining",
-            Self::Drained => "drained",
-        }
-    }
-}
-
 /// What operators are shown of a drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Where it stands.
-    pub state: State,
+    /// Where it stands: the phase of the process.
+    pub phase: Phase,
     /// Who or what ordered it; empty while there is none.
     pub reason: Arc<str>,
     /// Since when.
@@ -84,7 +59,7 @@ pub struct Status {
     /// When whoever is left will be closed; none before anybody was told.
     pub deadline: Option<Timestamp>,
     /// Connections told to move.
-    pub notified: usize,
+    pub told: usize,
     /// Connections that are still here.
     pub remaining: usize,
     /// Connections that were closed because their time was over.
@@ -93,10 +68,16 @@ pub struct Status {
     pub exit: bool,
 }
 
-/// It is too late to call a drain off: clients have been told.
+/// Why a drain cannot be called off any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("clients have been told to move: a drain can be called off only before")]
-pub struct TooLate;
+pub enum TooLate {
+    /// Clients have been told.
+    #[error("clients have been told to move: a drain can be called off only before that, while drain.lame_duck lasts")]
+    Told,
+    /// So has the process.
+    #[error("the process has been told to end")]
+    Ending,
+}
 
 /// The drain of this process. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -104,6 +85,8 @@ pub struct Drain {
     config: Config,
     lifecycle: Lifecycle,
     registry: Arc<Registry>,
+    /// That of the clients.
+    runtime: Handle,
     progress: watch::Sender<Progress>,
     /// Cancelled when nobody is waited for any longer.
     hurry: CancellationToken,
@@ -111,35 +94,39 @@ pub struct Drain {
 
 #[derive(Debug, Default)]
 struct Progress {
-    state: State,
     order: Order,
     since: Option<Timestamp>,
     deadline: Option<Timestamp>,
-    notified: usize,
+    told: usize,
     forced: usize,
     /// Cancelled when the drain under way is called off.
     off: CancellationToken,
 }
 
 impl Drain {
-    /// None yet.
+    /// None yet. Must be called inside the runtime of the clients.
     pub fn new(config: Config, lifecycle: &Lifecycle, registry: &Arc<Registry>) -> Self {
         Self {
             config,
             lifecycle: lifecycle.clone(),
             registry: registry.clone(),
+            runtime: Handle::current(),
             progress: watch::Sender::default(),
             hurry: CancellationToken::new(),
         }
     }
 
-    /// Begins, or hastens what has begun. Must be called inside the runtime of the clients.
+    /// The section it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Begins, or hastens what has begun.
     pub fn begin(&self, order: Order) -> Status {
         let mut begun = None;
         self.progress.send_modify(|progress| {
-            if progress.state == State::Serving {
-                *progress =
-                    Progress { state: State::LameDuck, order, since: Some(Timestamp::now()), ..Progress::default() };
+            if self.lifecycle.advance(Phase::LameDuck) {
+                *progress = Progress { order, since: Some(Timestamp::now()), ..Progress::default() };
                 begun = Some(progress.off.clone());
             } else {
                 progress.order.hasten(&order);
@@ -147,26 +134,28 @@ impl Drain {
         });
         if let Some(off) = begun {
             tracing::info!(reason = %self.progress.borrow().order.reason, "drain begins");
-            self.lifecycle.advance(Phase::LameDuck);
-            let drain = self.clone();
-            drop(self.lifecycle.tasks().spawn("drain", async move { drain.run(off).await }));
+            let under_way = UnderWay { drain: self.clone(), off };
+            // Whoever orders it may have a runtime of their own.
+            let _inside = self.runtime.enter();
+            drop(self.lifecycle.tasks().spawn("drain", async move { under_way.drain.run(&under_way.off).await }));
         }
         self.status()
     }
 
-    /// Serves again, if nobody has been told to move yet.
+    /// Serves again, if nobody has been told to move or to end yet.
     pub fn call_off(&self) -> Result<Status, TooLate> {
-        let mut late = false;
-        self.progress.send_modify(|progress| match progress.state {
-            State::Serving => {}
-            State::LameDuck if !progress.order.exit => {
+        let mut late = None;
+        self.progress.send_modify(|progress| {
+            if progress.order.exit {
+                late = Some(TooLate::Ending);
+            } else if self.lifecycle.call_off() {
                 progress.off.cancel();
                 *progress = Progress::default();
-                self.lifecycle.call_off();
+            } else if self.lifecycle.phase() > Phase::LameDuck {
+                late = Some(TooLate::Told);
             }
-            _ => late = true,
         });
-        if late { Err(TooLate) } else { Ok(self.status()) }
+        late.map_or_else(|| Ok(self.status()), Err)
     }
 
     /// Closes whoever is left at once.
@@ -178,11 +167,11 @@ impl Drain {
     pub fn status(&self) -> Status {
         let progress = self.progress.borrow();
         Status {
-            state: progress.state,
+            phase: self.lifecycle.phase(),
             reason: progress.order.reason.clone(),
             since: progress.since,
             deadline: progress.deadline,
-            notified: progress.notified,
+            told: progress.told,
             remaining: self.registry.len(),
             forced: progress.forced,
             exit: progress.order.exit,
@@ -191,22 +180,19 @@ impl Drain {
 
     /// Completes when a drain is under way that is to end the process. Cancel-safe.
     pub async fn exit_wanted(&self) {
-        self.follow(|progress| progress.order.exit).await;
+        // Fails only if the sender is gone, and `self` holds it.
+        drop(self.progress.subscribe().wait_for(|progress| progress.order.exit).await);
     }
 
     /// Completes when nobody is left. Cancel-safe.
     pub async fn drained(&self) {
-        self.follow(|progress| progress.state == State::Drained).await;
+        // As before: the lifecycle holds the sender.
+        drop(self.lifecycle.watch().wait_for(|phase| *phase >= Phase::Drained).await);
     }
 
-    async fn follow(&self, reached: impl FnMut(&Progress) -> bool) {
-        // Fails only if the sender is gone, and `self` holds it.
-        drop(self.progress.subscribe().wait_for(reached).await);
-    }
-
-    async fn run(&self, off: CancellationToken) {
+    async fn run(&self, off: &CancellationToken) {
         let lame = self.hurry.run_until_cancelled(sleep(self.config.lame_duck));
-        if off.run_until_cancelled(lame).await.is_none() || !self.enter_draining() {
+        if off.run_until_cancelled(lame).await.is_none() || !self.enter_draining(off) {
             return;
         }
         let moved = async {
@@ -216,19 +202,14 @@ impl Drain {
         if self.hurry.run_until_cancelled(moved).await != Some(true) {
             self.sweep().await;
         }
-        self.progress.send_modify(|progress| progress.state = State::Drained);
-        tracing::info!(forced = self.progress.borrow().forced, "drained");
     }
 
     /// False if it was called off in the last moment.
-    fn enter_draining(&self) -> bool {
-        let entered = self.progress.send_if_modified(|progress| {
-            let on = progress.state == State::LameDuck;
-            progress.state = if on { State::Draining } else { progress.state };
-            on
-        });
+    fn enter_draining(&self, off: &CancellationToken) -> bool {
+        let mut entered = false;
+        // Under the lock that calling off is done under.
+        self.progress.send_modify(|_| entered = !off.is_cancelled() && self.lifecycle.advance(Phase::Draining));
         if entered {
-            self.lifecycle.advance(Phase::Draining);
             self.registry.refuse();
         }
         entered
@@ -252,13 +233,39 @@ impl Drain {
         let left = self.registry.len();
         tracing::warn!(connections = left, "closing the connections that are left");
         self.progress.send_modify(|progress| progress.forced = left);
-        self.registry.close_all(&Failure::new(Reason::Draining, "this server has left"));
+        self.close_all();
         // What does not end by then is cut with its transport.
         timeout(LAST_WORDS, self.registry.emptied()).await.ok();
     }
 
+    fn close_all(&self) {
+        self.registry.close_all(&Failure::new(Reason::Draining, "this server has left"));
+    }
+
     fn grace(&self, order: &Order) -> Duration {
         order.grace.map_or(self.config.grace, |grace| grace.min(self.config.grace))
+    }
+}
+
+/// The task of a drain. However it ends, it is over then: whoever waits for that must not wait for ever.
+struct UnderWay {
+    drain: Drain,
+    off: CancellationToken,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if self.off.is_cancelled() {
+            return;
+        }
+        let Drain { lifecycle, registry, progress, .. } = &self.drain;
+        if std::thread::panicking() {
+            tracing::error!("the drain ended in a panic; whoever is left is closed");
+            registry.refuse();
+            self.drain.close_all();
+        }
+        lifecycle.advance(Phase::Drained);
+        tracing::info!(forced = progress.borrow().forced, "drained");
     }
 }
 

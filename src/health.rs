@@ -1,12 +1,22 @@
 //! Whether this process is ready for work, and if not, why. The one source for `/readyz` and for `grpc.health.v1`.
 //!
-//! Ready means: the phase is `Serving` and every component says it is ready. A component that has not spoken yet is not.
+//! Ready means: the phase is `Serving` and every component says it is ready. A component that has not spoken yet is not, and
+//! neither is one whose last word is too old to be believed.
+
+mod config;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
+pub use self::config::Config;
 use crate::lifecycle::{Lifecycle, Phase};
+
+/// What a component lacks whose last word is too old.
+const SILENT: &str = "nothing was heard of it for too long";
 
 /// The statuses of all components and services. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -17,10 +27,26 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct Board {
-    /// What each component lacks; `None` when it is ready.
-    components: BTreeMap<&'static str, Option<Cow<'static, str>>>,
+    /// What each component said last.
+    components: BTreeMap<&'static str, Word>,
     /// Whether each service may be called, as far as the service itself is concerned.
     services: BTreeMap<&'static str, bool>,
+}
+
+/// The last that a component said.
+#[derive(Debug, Default)]
+struct Word {
+    /// What it lacks; `None` when it is ready.
+    problem: Option<Cow<'static, str>>,
+    /// Until when that it is ready is to be believed; `None` for ever.
+    until: Option<Instant>,
+}
+
+impl Word {
+    fn problem(&self, now: Instant) -> Option<Cow<'static, str>> {
+        let silent = self.until.is_some_and(|until| until <= now);
+        self.problem.clone().or_else(|| silent.then_some(SILENT.into()))
+    }
 }
 
 /// One line of a verbose readiness report.
@@ -41,7 +67,7 @@ impl Health {
     /// Makes a component known; the process is not ready until it is.
     pub fn component(&self, name: &'static str) -> Component {
         let component = Component { name, board: self.board.clone() };
-        component.set(Some("starting".into()));
+        component.say(Some("starting".into()), None);
         component
     }
 
@@ -53,7 +79,9 @@ impl Health {
 
     /// Whether the process is ready for work.
     pub fn ready(&self) -> bool {
-        self.lifecycle.phase() == Phase::Serving && self.board.borrow().components.values().all(Option::is_none)
+        let now = Instant::now();
+        let well = |word: &Word| word.problem(now).is_none();
+        self.lifecycle.phase() == Phase::Serving && self.board.borrow().components.values().all(well)
     }
 
     /// Whether a service may be called; `None` when it is not known. The empty name is the whole process.
@@ -75,15 +103,16 @@ impl Health {
     pub fn report(&self) -> Vec<Line> {
         let phase = self.lifecycle.phase();
         let problem = (phase != Phase::Serving).then(|| phase.as_str().into());
-        let components = self.board.borrow();
-        let components = components.components.iter();
-        let components = components.map(|(component, problem)| Line { component, problem: problem.clone() });
+        let (board, now) = (self.board.borrow(), Instant::now());
+        let components = board.components.iter();
+        let components = components.map(|(component, word)| Line { component, problem: word.problem(now) });
         std::iter::once(Line { component: "phase", problem }).chain(components).collect()
     }
 
     /// Follows all of it.
     pub fn watch(&self) -> Watch {
-        Watch { phases: self.lifecycle.watch(), board: self.board.subscribe(), health: self.clone() }
+        let (phases, board) = (self.lifecycle.watch(), self.board.subscribe());
+        Watch { phases, board, looked: Instant::now(), health: self.clone() }
     }
 }
 
@@ -97,18 +126,25 @@ pub struct Component {
 impl Component {
     /// It can do its work.
     pub fn ready(&self) {
-        self.set(None);
+        self.say(None, None);
+    }
+
+    /// It can do its work, and says so again before then; if it does not, it is not ready any more.
+    pub fn ready_until(&self, then: Instant) {
+        self.say(None, Some(then));
     }
 
     /// It cannot; `problem` says why, in words fit for an operator.
     pub fn not_ready(&self, problem: impl Into<Cow<'static, str>>) {
-        self.set(Some(problem.into()));
+        self.say(Some(problem.into()), None);
     }
 
-    fn set(&self, problem: Option<Cow<'static, str>>) {
+    fn say(&self, problem: Option<Cow<'static, str>>, until: Option<Instant>) {
         self.board.send_if_modified(|board| {
-            let before = board.components.insert(self.name, problem.clone());
-            before.as_ref() != Some(&problem)
+            let now = Instant::now();
+            let before = board.components.insert(self.name, Word { problem: problem.clone(), until });
+            // That it will be believed for longer is no news.
+            before.is_none_or(|before| before.problem(now) != problem)
         });
     }
 }
@@ -118,6 +154,8 @@ impl Component {
 pub struct Watch {
     phases: watch::Receiver<Phase>,
     board: watch::Receiver<Board>,
+    /// When `changed` last completed: words that have become too old since are news.
+    looked: Instant,
     /// Also keeps both senders alive, so that waiting never ends for want of one.
     health: Health,
 }
@@ -133,12 +171,27 @@ impl Watch {
         self.health.lifecycle.phase() >= Phase::Draining
     }
 
-    /// Completes after something changed that came after the last completion. Cancel-safe.
+    /// Completes after something changed that came after the last completion, and now and then for nothing. Cancel-safe.
     pub async fn changed(&mut self) {
+        let stale = self.stale_at();
+        let stale = async {
+            match stale {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.phases.changed() => {}
             _ = self.board.changed() => {}
+            () = stale => {}
         }
+        self.looked = Instant::now();
+    }
+
+    /// When the next word is too old.
+    fn stale_at(&self) -> Option<Instant> {
+        let board = self.board.borrow();
+        board.components.values().filter_map(|word| word.until).filter(|until| *until > self.looked).min()
     }
 }
 
@@ -178,6 +231,24 @@ mod tests {
         assert_eq!((health.service(""), health.service("a.A")), (Some(true), Some(true)));
         health.set_service("a.A", false);
         assert_eq!((health.service(""), health.service("a.A")), (Some(true), Some(false)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_too_long_ago_is_not_believed_and_whoever_watches_is_told() {
+        let lifecycle = Lifecycle::default();
+        let health = Health::new(&lifecycle);
+        lifecycle.advance(Phase::Serving);
+        let broker = health.component("broker");
+        let soon = || Instant::now() + std::time::Duration::from_secs(5);
+        broker.ready_until(soon());
+        let mut watch = health.watch();
+        assert!(health.ready());
+        watch.changed().await;
+        assert!(!health.ready());
+        assert_eq!(health.report()[1].problem.as_deref(), Some(SILENT));
+        broker.ready_until(soon());
+        watch.changed().await;
+        assert!(health.ready());
     }
 
     #[tokio::test]

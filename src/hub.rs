@@ -126,6 +126,11 @@ impl Hub {
         }
     }
 
+    /// The server's own topic, by which it finds out whether topics work. No client can reach or see it.
+    pub fn canary(&self) -> Line {
+        self.broker.canary()
+    }
+
     /// Topics by name; see [`Broker::list`]. With each, its class and how many sessions read it here.
     pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<(Topic, Line, Class, usize)> {
         let active = |topic: &Topic| self.feeds.lock().get(topic).and_then(Weak::upgrade);

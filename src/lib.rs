@@ -19,6 +19,7 @@ pub mod telemetry;
 
 // Core: knows no sockets, no TLS, no HTTP.
 pub mod broker;
+pub mod canary;
 pub mod drain;
 pub mod hub;
 pub mod log;

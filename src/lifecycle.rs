@@ -23,6 +23,8 @@ pub enum Phase {
     LameDuck,
     /// Telling clients to move; new streams are refused.
     Draining,
+    /// No client is left; the process goes on if nobody wants it to end.
+    Drained,
     /// Everything is closed; tasks end.
     Stopped,
 }
@@ -35,6 +37,7 @@ impl Phase {
             Self::Serving => "serving",
             Self::LameDuck => "lame_duck",
             Self::Draining => "draining",
+            Self::Drained => "drained",
             Self::Stopped => "stopped",
         }
     }
@@ -64,8 +67,8 @@ impl Lifecycle {
         self.phase.subscribe()
     }
 
-    /// Moves forward to `next`; going back is ignored.
-    pub fn advance(&self, next: Phase) {
+    /// Moves forward to `next`; true if it did. Going back is ignored.
+    pub fn advance(&self, next: Phase) -> bool {
         let moved = self.phase.send_if_modified(|phase| {
             let forward = next > *phase;
             if forward {
@@ -79,10 +82,11 @@ impl Lifecycle {
         if next == Phase::Stopped {
             self.tasks.stop.cancel();
         }
+        moved
     }
 
-    /// A lame duck serves again.
-    pub fn call_off(&self) {
+    /// A lame duck serves again; true if it was one.
+    pub fn call_off(&self) -> bool {
         let back = self.phase.send_if_modified(|phase| {
             let lame = *phase == Phase::LameDuck;
             *phase = if lame { Phase::Serving } else { *phase };
@@ -91,6 +95,7 @@ impl Lifecycle {
         if back {
             tracing::info!(phase = Phase::Serving.as_str(), "lifecycle phase changed");
         }
+        back
     }
 
     /// Where tasks are spawned.

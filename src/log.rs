@@ -12,6 +12,7 @@ mod keys;
 
 use std::{
     collections::{VecDeque, vec_deque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use crate::{
     error::{Failure, Reason},
     planted::{self, Bug},
     proto,
-    types::{Cursor, Durability, NewEvent, Operation, Producer, Published, Timestamp},
+    types::{Cursor, Durability, NewEvent, Operation, Producer, PublishTrace, Published, Timestamp},
 };
 use dedupe::{Dedupes, Verdict};
 use holds::Holds;
@@ -30,12 +31,15 @@ pub use keys::{Keys, LatestIter};
 /// How long a publisher that is ahead of a required reader is to wait before it tries again.
 const BACKPRESSURE_PAUSE: Duration = Duration::from_millis(20);
 
+/// What [`Bytes`] allocates beside the bytes, once it is shared.
+const SHARED: usize = 32;
+
 /// How much a log keeps; whatever is reached first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most events.
     pub max_events: u64,
-    /// Most encoded bytes.
+    /// Most bytes of memory that its events take; see [`Record::weight`].
     pub max_bytes: u64,
     /// Longest time; zero keeps them whatever their age.
     pub max_age: Duration,
@@ -60,6 +64,28 @@ pub struct Record {
     pub payload_len: usize,
     /// The event as an element of `Delivery.events`; see [`proto::encode_event`].
     pub encoded: Bytes,
+    /// The span in which it was published, if that was traced.
+    pub trace: Option<Arc<PublishTrace>>,
+}
+
+impl Record {
+    /// Bytes of memory it takes.
+    pub fn weight(&self) -> u64 {
+        weight(self.encoded.len())
+    }
+}
+
+/// Bytes of memory that a record of so many encoded bytes takes: the piece that an allocator hands out for them, the
+/// count of who shares it, its entry in the ring, and a sixteenth for what is lost between pieces.
+fn weight(encoded_len: usize) -> u64 {
+    let sum = piece(encoded_len) + SHARED + size_of::<Record>();
+    (sum + sum / 16) as u64
+}
+
+/// What an allocator hands out for `len` bytes: there are four sizes to a doubling, as in jemalloc.
+fn piece(len: usize) -> usize {
+    let step = (len.next_power_of_two() / 8).max(16);
+    len.next_multiple_of(step)
 }
 
 /// Where a cursor lies in a log.
@@ -121,12 +147,12 @@ impl Log {
         if planted::strikes(Bug::AnswersUnstored, 60) {
             return Ok(self.published(offset, time, false));
         }
-        let record = Record { offset, time, payload_len: event.payload.len(), encoded };
+        let record = Record { offset, time, payload_len: event.payload.len(), encoded, trace: event.trace.clone() };
         if let Some(keys) = &mut self.keys {
             keys.apply(&event, &record);
         }
         self.dedupes.remember(&event.dedupe, (offset, time));
-        self.bytes += record.encoded.len() as u64;
+        self.bytes += record.weight();
         self.records.push_back(record);
         self.head = (offset, time);
         self.trim(now);
@@ -154,7 +180,7 @@ impl Log {
     /// True if one more event would cost the history a record that lies after `offset`. One that is larger than the
     /// whole history costs it all.
     fn would_trim_above(&self, offset: u64, event: &NewEvent) -> bool {
-        let needed = (self.bytes + proto::encoded_event_len(event) as u64).saturating_sub(self.limits.max_bytes);
+        let needed = (self.bytes + weight(proto::encoded_event_len(event))).saturating_sub(self.limits.max_bytes);
         let surplus = (self.records.len() as u64 + 1).saturating_sub(self.limits.max_events);
         if needed == 0 && surplus == 0 {
             return false;
@@ -165,7 +191,7 @@ impl Log {
                 return false;
             }
             count += 1;
-            bytes += record.encoded.len() as u64;
+            bytes += record.weight();
         }
         bytes < needed || count < surplus
     }
@@ -178,7 +204,7 @@ impl Log {
     /// Drops everything up to `offset`: its only reader has it.
     pub fn discard_through(&mut self, offset: u64) {
         while let Some(oldest) = self.records.pop_front_if(|record| record.offset <= offset) {
-            self.bytes -= oldest.encoded.len() as u64;
+            self.bytes -= oldest.weight();
             self.floor = oldest.offset;
         }
     }
@@ -193,7 +219,7 @@ impl Log {
             if !over {
                 break;
             }
-            self.bytes -= oldest.encoded.len() as u64;
+            self.bytes -= oldest.weight();
             self.floor = oldest.offset;
             self.records.pop_front();
         }
@@ -280,7 +306,7 @@ impl Log {
         self.dedupes.last_seq(producer)
     }
 
-    /// Records kept and their encoded bytes.
+    /// Records kept, and the bytes of memory they take.
     pub fn size(&self) -> (u64, u64) {
         (self.records.len() as u64, self.bytes)
     }

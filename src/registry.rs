@@ -5,6 +5,7 @@
 //! stands beside the first; neither can remove the other's entry, because entries go by connection.
 
 mod entry;
+mod opens;
 mod sweep;
 mod vitals;
 
@@ -17,15 +18,20 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    error::{Failure, Reason},
-    telemetry::metrics::Metrics,
+    error::Failure,
+    telemetry::metrics::{
+        Metrics,
+        words::{ConnectionEnd, Refusal},
+    },
     types::{ClientId, Clock, ConnectionId},
 };
 
-pub use entry::{Admission, DrainNotice, Entry, Peer, SessionStatus};
+use opens::Opens;
+
+pub use entry::{Admission, Backlog, DrainNotice, Entry, Peer, SessionStatus};
 pub use vitals::{State, Vitals};
 
 /// `[registry]`: how many connections there may be, and when one counts as lost.
@@ -34,6 +40,8 @@ pub use vitals::{State, Vitals};
 pub struct Config {
     /// Most live connections.
     pub max_connections: usize,
+    /// Most connections admitted in a second, after a burst of as many; 0: as many as come.
+    pub max_opens_per_second: u32,
     /// How often a heartbeat is sent, ± 10 %.
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,
@@ -61,6 +69,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_connections: 5000,
+            max_opens_per_second: 1000,
             heartbeat_interval: Duration::from_secs(20),
             receive_timeout: Duration::from_secs(25),
             probe_timeout: Duration::from_secs(10),
@@ -112,12 +121,28 @@ struct Live {
     next_number: u64,
     /// Set when the server drains: nobody is admitted any more.
     refusing: bool,
+    opens: Opens,
+}
+
+const LEAVING: &str = "this server is leaving";
+
+/// What somebody is told who comes while the server leaves.
+fn leaving() -> Failure {
+    refused(Refusal::Draining, LEAVING)
+}
+
+/// With a time to wait that is spread, so that those who are refused together do not come back together.
+fn refused(refusal: Refusal, message: &'static str) -> Failure {
+    Failure::new(refusal.reason(), message).retry_after(Duration::from_millis(fastrand::u64(1000..5000)))
 }
 
 impl Registry {
     /// An empty registry.
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
-        Self { config, clock: Clock::default(), metrics, live: Mutex::default(), count: watch::Sender::new(0) }
+        metrics.connections_limit.set(gauge(config.max_connections));
+        let opens = Opens::new(config.max_opens_per_second, Instant::now());
+        let (live, clock) = (Mutex::new(Live { opens, ..Live::default() }), Clock::default());
+        Self { config, clock, metrics, live, count: watch::Sender::new(0) }
     }
 
     /// The section it was made with.
@@ -130,19 +155,21 @@ impl Registry {
         &self.clock
     }
 
-    /// Admits a connection: MAX_CONNECTIONS or DRAINING, both with a time to wait.
+    /// Admits a connection: MAX_CONNECTIONS, OPEN_RATE or DRAINING, each with a time to wait.
     pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Admission, Failure> {
         let mut live = self.live.lock();
-        let refusal = match live.entries.len() >= self.config.max_connections {
-            _ if live.refusing => Some((Reason::Draining, "this server is leaving")),
-            true => Some((Reason::MaxConnections, "maximum connections reached")),
-            false => None,
+        let refusal = if live.refusing {
+            Some((Refusal::Draining, LEAVING))
+        } else if live.entries.len() >= self.config.max_connections {
+            Some((Refusal::MaxConnections, "maximum connections reached"))
+        } else if !live.opens.take(Instant::now()) {
+            Some((Refusal::OpenRate, "too many connections are being opened at once"))
+        } else {
+            None
         };
-        if let Some((reason, message)) = refusal {
-            self.metrics.rejected(reason);
-            // Spread, so that those refused together do not come back together.
-            let wait = Duration::from_millis(fastrand::u64(1000..5000));
-            return Err(Failure::new(reason, message).retry_after(wait));
+        if let Some((refusal, message)) = refusal {
+            self.metrics.rejected(refusal);
+            return Err(refused(refusal, message));
         }
         live.next_number += 1;
         let number = live.next_number;
@@ -160,7 +187,7 @@ impl Registry {
         self.live.lock().clients.entry(client.clone()).or_default().push(entry.number());
     }
 
-    fn remove(&self, entry: &Entry, cause: &'static str) {
+    fn remove(&self, entry: &Entry, end: ConnectionEnd) {
         let mut live = self.live.lock();
         live.entries.remove(&entry.number());
         live.numbers.remove(&entry.id());
@@ -174,7 +201,8 @@ impl Registry {
         }
         self.count.send_replace(live.entries.len());
         self.metrics.connections_active.dec();
-        self.metrics.connection_closed(cause);
+        self.metrics.connection_closed(end);
+        live.show_remaining(&self.metrics);
     }
 
     /// One connection.
@@ -214,7 +242,9 @@ impl Registry {
 
     /// From now on admits nobody: DRAINING.
     pub fn refuse(&self) {
-        self.live.lock().refusing = true;
+        let mut live = self.live.lock();
+        live.refusing = true;
+        live.show_remaining(&self.metrics);
     }
 
     /// Every connection, oldest first.
@@ -228,6 +258,20 @@ impl Registry {
             entry.close(failure.clone());
         }
     }
+}
+
+impl Live {
+    /// Who is still to leave, once nobody may come any more.
+    fn show_remaining(&self, metrics: &Metrics) {
+        if self.refusing {
+            metrics.drain_remaining.set(gauge(self.entries.len()));
+        }
+    }
+}
+
+/// A number as a gauge takes it.
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn routes(shared: &Arc<Shared>, health: &Health) -> Result<Routes, tonic_ref
         health.set_service(name, true);
     }
     let limit = shared.config.decode_limit();
-    let topics = topics::Topics::new(shared.hub.clone(), shared.config.max_payload(), shared.metrics.clone());
+    let topics = topics::Topics::new(shared);
     let connections = connections::Connections::new(shared.registry.clone());
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);

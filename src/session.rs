@@ -20,6 +20,7 @@ use crate::{
     error::Failure,
     hub::Policy,
     log::{LatestIter, Record, RecordIter},
+    telemetry::metrics::words,
     types::{Cursor, Timestamp},
 };
 
@@ -56,13 +57,12 @@ pub enum Recovery {
     Partial,
 }
 
-impl Recovery {
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Fresh => "FRESH",
-            Self::Full => "FULL",
-            Self::Partial => "PARTIAL",
+impl From<Recovery> for words::Recovery {
+    fn from(recovery: Recovery) -> Self {
+        match recovery {
+            Recovery::Fresh => Self::Fresh,
+            Recovery::Full => Self::Full,
+            Recovery::Partial => Self::Partial,
         }
     }
 }
@@ -102,14 +102,13 @@ pub enum GapReason {
     Diverged,
 }
 
-impl GapReason {
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Retention => "RETENTION",
-            Self::Slow => "SLOW",
-            Self::Epoch => "EPOCH",
-            Self::Diverged => "DIVERGED",
+impl From<GapReason> for words::Gap {
+    fn from(reason: GapReason) -> Self {
+        match reason {
+            GapReason::Retention => Self::Retention,
+            GapReason::Slow => Self::Slow,
+            GapReason::Epoch => Self::Epoch,
+            GapReason::Diverged => Self::Diverged,
         }
     }
 }

@@ -6,6 +6,7 @@ mod id;
 mod kill;
 mod secret;
 mod topic;
+mod trace;
 mod transport;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub use id::{ClientId, ConnectionId, SessionId};
 pub use kill::KillSwitch;
 pub use secret::Secret;
 pub use topic::{Topic, TopicPattern};
+pub use trace::PublishTrace;
 pub use transport::TransportHandle;
 
 /// Why a name, key or header was not accepted. The text is safe to send to whoever sent the value.

@@ -6,6 +6,8 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "its modules are its own; a test says no more than where")]
 #![allow(clippy::print_stdout, reason = "what was done to it is told with what came of it")]
 
+#[path = "support/logs.rs"]
+mod logs;
 #[path = "chaos/proxy.rs"]
 mod proxy;
 #[path = "support/served.rs"]
@@ -18,17 +20,12 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bowline::{
-    checker::{
-        self, Floor, Options,
-        history::{self, Op, Record},
-    },
-    proto::v1::{ReadHistoryRequest, topic_service_client::TopicServiceClient},
-    witness,
+use bowline::checker::{
+    self, Floor, Options,
+    history::{self, Op, Record},
 };
 use proxy::Proxy;
 use served::Served;
@@ -161,26 +158,8 @@ fn go_wrong(actors: &mut [Actor], server: &mut Option<Served>, address: SocketAd
 
 /// What the logs hold when all is over.
 async fn look(address: SocketAddr) -> Vec<Record> {
-    let mut service = TopicServiceClient::connect(format!("http://{address}")).await.unwrap();
-    let mut records = Vec::new();
-    for topic in ["prices", "small", "state.board"] {
-        let (mut events, mut after) = (Vec::new(), None);
-        let head = loop {
-            let request = ReadHistoryRequest { topic: topic.to_owned(), after, last: 0, limit: 1000 };
-            let page = service.read_history(request).await.unwrap().into_inner();
-            events.extend(page.events.iter().map(witness::event));
-            if page.next == page.head {
-                break page.head.unwrap();
-            }
-            after = page.next;
-        };
-        let topic: Arc<str> = topic.into();
-        let said =
-            |op| Record { at: u64::MAX, client: "operator".into(), program: "operator".into(), connection: 0, op };
-        records.push(said(Op::Head { topic: topic.clone(), head: (head.epoch, head.offset) }));
-        records.push(said(Op::Stored { topic, epoch: head.epoch, events }));
-    }
-    records
+    let said = |op| Record { at: u64::MAX, client: "operator".into(), program: "operator".into(), connection: 0, op };
+    logs::read(address, &["prices", "small", "state.board"]).await.into_iter().map(said).collect()
 }
 
 #[tokio::test]

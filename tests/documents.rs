@@ -3,6 +3,10 @@
 
 #[path = "documents/chart.rs"]
 mod chart;
+#[path = "documents/dashboard.rs"]
+mod dashboard;
+#[path = "documents/deploy.rs"]
+mod deploy;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,8 +18,10 @@ use std::{
 
 use bowline::{
     error::{Advice, Fault, Reason},
-    session::{GapReason, Recovery},
-    telemetry::metrics::Metrics,
+    telemetry::metrics::{
+        Metrics,
+        words::{self, ConnectionEnd, SessionEnd},
+    },
 };
 use tonic::Code;
 
@@ -158,21 +164,9 @@ fn is_metric_name(text: &str) -> bool {
 fn touched() -> Metrics {
     let metrics = Metrics::new();
     let rpc = ("bidi_stream", "bowline.v1.StreamService", "StreamData");
-    metrics.connection_closed("OK");
-    metrics.rejected(Reason::MaxConnections);
-    for recovery in [Recovery::Fresh, Recovery::Full, Recovery::Partial] {
-        metrics.session_opened(recovery.as_str());
-    }
-    for action in ["DROP_OLDEST", "DISCONNECT"] {
-        metrics.slow_session(action);
-    }
-    metrics.session_closed("OK");
-    for gap in [GapReason::Retention, GapReason::Slow, GapReason::Epoch, GapReason::Diverged] {
-        metrics.gap(gap.as_str());
-    }
+    metrics.connection_closed(ConnectionEnd::Ok);
+    metrics.session_closed(SessionEnd::Ok);
     metrics.publish_failed(Reason::WrongSeq);
-    metrics.transport_closed("closed");
-    metrics.handshakes_failed("tls_failed");
     metrics.rpc_started(rpc.0, rpc.1, rpc.2);
     metrics.rpc_handled(rpc.0, rpc.1, rpc.2, Code::Ok);
     metrics.rpc_duration(rpc.0, rpc.1, rpc.2, Duration::ZERO);
@@ -225,15 +219,31 @@ fn metrics() -> String {
         row(&mut text, &[&tick(name), family.kind, &labels.join(" "), family.help]);
     }
     text.push_str(LABELS);
-    for name in ["bowline_session_opens_total", "bowline_gaps_total"] {
-        let families = families(&exposition);
-        let (_, family) = families.iter().find(|(family, _)| *family == name).expect("a family of this name");
-        for (label, values) in &family.labels {
-            let values: Vec<_> = values.iter().map(|value| tick(value)).collect();
-            writeln!(text, "- `{label}` of `{name}`: {}.", values.join(", ")).ok();
+    for (family, label, words) in words::vocabularies() {
+        let reasons: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        let any_reason = reasons.iter().all(|reason| words.contains(reason));
+        let mut values: Vec<_> =
+            words.into_iter().filter(|word| !any_reason || !reasons.contains(word)).map(tick).collect();
+        if any_reason {
+            values.push("one of [these reasons](reasons.md)".to_owned());
         }
+        writeln!(text, "- `{label}` of `{family}`: {}.", values.join(", ")).ok();
     }
     text
+}
+
+/// A label of ours has its values in `words.rs`, and no other label.
+#[test]
+fn every_label_has_its_vocabulary() {
+    let exposition = touched().encode_text();
+    let mut labelled = BTreeSet::new();
+    for (name, family) in families(&exposition) {
+        let labels = family.labels.keys().filter(|label| **label != "le" && !name.starts_with("grpc_server_"));
+        labelled.extend(labels.map(|label| (name, *label)));
+    }
+    let of_the_build = [("bowline_build_info", "revision"), ("bowline_build_info", "version")];
+    let known = words::vocabularies().into_iter().map(|(family, label, _)| (family, label)).chain(of_the_build);
+    assert_eq!(labelled, known.collect());
 }
 
 const METRICS: &str = "\
@@ -242,8 +252,10 @@ const METRICS: &str = "\
 <!-- Rendered from src/telemetry/metrics.rs by tests/documents.rs: do not edit. -->
 
 `GET /metrics` on the admin port answers in OpenMetrics 1.0 where the scraper prefers that, and in the Prometheus text format
-0.0.4 otherwise. These are the names of the text format; a series appears with its first value. Labels come from closed sets,
-so the number of series does not grow with clients, sessions or topics. `process_*` is there on Linux only.
+0.0.4 otherwise. These are the names of the text format. Labels come from closed sets, so the number of series does not grow with
+clients, sessions or topics; where every reason is in the set, a series appears with its first value, otherwise it is there from the
+start. In OpenMetrics, buckets of `bowline_delivery_latency_seconds` have an exemplar: `trace_id` and `span_id` of the newest
+delivery in them whose publish was traced (a `traceparent` with the sampled flag). `process_*` is there on Linux only.
 
 | name | type | labels | meaning |
 |---|---|---|---|
@@ -252,11 +264,9 @@ so the number of series does not grow with clients, sessions or topics. `process
 const LABELS: &str = "
 ## Values of labels
 
-- `grpc_type`, `grpc_service`, `grpc_method`, `grpc_code`: as go-grpc-middleware writes them; a method the server does not
-  have is `unknown`.
-- `reason` and `cause` of connections, sessions and publishes: a word of [reasons.md](reasons.md), or `OK` for an end as asked.
-  Besides, `DETACHED` for a session whose connection ended, `GONE` for a connection that ended without a word of its own.
-- `cause` of transports and handshakes: a word of `src/transport/meter.rs`.
+`grpc_type`, `grpc_service`, `grpc_method` and `grpc_code` are as go-grpc-middleware writes them; a method that the server does
+not have is `unknown`. The others are words of `src/telemetry/metrics/words.rs`:
+
 ";
 
 fn tick(word: &str) -> String {
@@ -324,7 +334,11 @@ fn the_chart_takes_every_key_of_a_rule_and_no_other() {
         let error = toml::from_str::<bowline::hub::Config>(&text).expect_err("an unknown key").to_string();
         let (_, expected) = error.split_once("expected one of ").expect("the keys there are");
         let keys: BTreeSet<_> = expected.lines().next().unwrap_or_default().split('`').skip(1).step_by(2).collect();
-        assert_eq!(chart::rule_keys(part).iter().map(String::as_str).collect::<BTreeSet<_>>(), keys, "{part:?}: {error}");
+        assert_eq!(
+            chart::rule_keys(part).iter().map(String::as_str).collect::<BTreeSet<_>>(),
+            keys,
+            "{part:?}: {error}"
+        );
     }
 }
 

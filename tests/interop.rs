@@ -1,12 +1,17 @@
-//! Programs of others against the real server: stock Python, stock Go, grpcurl, each from the protocol alone.
+//! Programs of others against the real server: stock Python, stock Go, grpcurl, each from the protocol alone; and a
+//! browser, on the page for people.
 //!
 //! `make test` sets up what they need, where it can be had. Where it is missing, a test says so and passes; with
 //! BOWLINE_REQUIRE_INTEROP=1, as in CI, it fails.
 
 #![allow(unreachable_pub, reason = "its modules are its own")]
 
+#[path = "interop/nginx.rs"]
+mod nginx;
 #[path = "support/served.rs"]
 mod served;
+#[path = "support/tools.rs"]
+mod tools;
 
 use std::{
     env, fs,
@@ -16,6 +21,7 @@ use std::{
 };
 
 use served::Served;
+use tools::find as tool;
 
 /// Probes come after a second of silence, so that a test sees some; and what is only kept is gone after two.
 const SETTINGS: &[(&str, &str)] = &[
@@ -39,21 +45,6 @@ fn workshop(name: &str) -> PathBuf {
     fs::remove_dir_all(&folder).ok();
     fs::create_dir_all(&folder).expect("a folder");
     folder
-}
-
-/// The tool that `.ci/tools interop` installed, or else the system's; `None` after saying so, if there is none.
-#[track_caller]
-fn tool(name: &str) -> Option<PathBuf> {
-    let ours = [root().join(".tools/bin"), root().join(".tools/venv/bin"), root().join(".tools/go/bin")];
-    let paths = env::var_os("PATH").unwrap_or_default();
-    let theirs = env::split_paths(&paths).chain([PathBuf::from("/usr/local/go/bin")]).filter(|_| name != "python");
-    let found = ours.into_iter().chain(theirs).map(|folder| folder.join(name)).find(|path| path.is_file());
-    if found.is_none() {
-        assert!(env::var_os("BOWLINE_REQUIRE_INTEROP").is_none(), "{name} is missing: run .ci/tools interop");
-        // Past the test harness, which would swallow it: a test that did not run must be seen.
-        writeln!(std::io::stderr(), "\nNOT RUN: an interoperability test, for want of {name}: see `make test`\n").ok();
-    }
-    found
 }
 
 #[track_caller]
@@ -117,6 +108,23 @@ fn a_stock_go_client_converses() {
         .env("BOWLINE_ADDRESS", server.address.to_string()));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.matches("--- PASS").count() == 14, "all of them ran: {said}");
+}
+
+/// Told to leave, the server gives its clients longer than the browser needs to look at that.
+const SLOW_DRAIN: &[(&str, &str)] = &[("BOWLINE__DRAIN__SPREAD", "1s"), ("BOWLINE__DRAIN__GRACE", "45s")];
+
+#[test]
+fn the_page_of_the_admin_port_works_in_a_browser() {
+    let (Some(python), Some(browser)) = (tool("python"), tool("chromium")) else { return };
+    let server = Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), SLOW_DRAIN);
+    let mut story = Command::new(&python);
+    story.args(["-B", "-m", "unittest", "-v"]).current_dir(root().join("tests/interop/browser"));
+    run(story
+        .env("BOWLINE_BROWSER", browser)
+        .env("BOWLINE_PROGRAM", env!("CARGO_BIN_EXE_bowline"))
+        .env("BOWLINE_PID", server.child.id().to_string())
+        .env("BOWLINE_ADDRESS", server.address.to_string())
+        .env("BOWLINE_ADMIN", server.admin.expect("an admin port").to_string()));
 }
 
 /// Runs grpcurl with these arguments before the address, and these after; returns what it printed.

@@ -11,6 +11,8 @@ mod admin;
 mod fairness;
 #[path = "load/pause.rs"]
 mod pause;
+#[path = "load/probes.rs"]
+mod probes;
 #[path = "support/served.rs"]
 mod served;
 #[path = "load/stalled.rs"]

@@ -6,30 +6,68 @@ use std::{
     time::Duration,
 };
 
-use super::*;
-use crate::lifecycle::Lifecycle;
+use tokio::runtime::{Builder, Runtime};
 
+use super::*;
+use crate::{
+    drain,
+    lifecycle::Lifecycle,
+    registry::{self, Registry},
+};
+
+/// So many connections, and as many topics.
 struct Fixed(u64);
 
+fn row(place: u64) -> Row {
+    Row { place, connection_id: format!("c{place}"), client_id: "alice".into(), lag: place, ..Row::default() }
+}
+
+impl Fixed {
+    fn has(&self, id: &str) -> Option<u64> {
+        id.strip_prefix('c')?.parse().ok().filter(|number| *number <= self.0)
+    }
+}
+
 impl Connections for Fixed {
-    fn page(&self, client_id: Option<&str>, after: u64, limit: usize) -> Vec<Row> {
-        let row =
-            |place| Row { place, connection_id: format!("c{place}"), client_id: "alice".into(), ..Row::default() };
+    fn page(&self, wanted: &Wanted, after: u64, limit: usize) -> Vec<Row> {
         let rows = (after + 1..=self.0).take(limit).map(row);
-        rows.filter(|row| client_id.is_none_or(|client| row.client_id == client)).collect()
+        rows.filter(|row| wanted.client_id.as_ref().is_none_or(|client| row.client_id == *client)).collect()
+    }
+
+    fn worst(&self, _wanted: &Wanted, limit: usize) -> Vec<Row> {
+        (1..=self.0).rev().take(limit).map(row).collect()
+    }
+
+    fn get(&self, id: &str) -> Option<(Row, Vec<SessionRow>)> {
+        Some((row(self.has(id)?), vec![SessionRow { session_id: "desk".into(), ..SessionRow::default() }]))
     }
 
     fn count(&self) -> usize {
         usize::try_from(self.0).unwrap()
     }
 
+    fn limit(&self) -> usize {
+        7
+    }
+
     fn close(&self, id: &str, _why: &str) -> bool {
-        id.strip_prefix('c').and_then(|number| number.parse().ok()).is_some_and(|number: u64| number <= self.0)
+        self.has(id).is_some()
+    }
+}
+
+impl Topics for Fixed {
+    fn page(&self, prefix: &str, after: &str, limit: usize) -> Vec<TopicRow> {
+        let names = (1..=self.0).map(|number| format!("t{number}"));
+        let fitting = names.filter(|name| name.starts_with(prefix) && name.as_str() > after);
+        fitting.take(limit).map(|name| TopicRow { name, ..TopicRow::default() }).collect()
     }
 }
 
 struct Port {
     lifecycle: Lifecycle,
+    health: Health,
+    /// Where the clients would be.
+    clients: Runtime,
     stop: CancellationToken,
     admin: Option<Admin>,
     address: SocketAddr,
@@ -37,17 +75,25 @@ struct Port {
 
 fn port() -> Port {
     let (lifecycle, stop) = (Lifecycle::default(), CancellationToken::new());
+    let (health, metrics) = (Health::new(&lifecycle), Arc::<Metrics>::default());
+    let clients = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let registry = Arc::new(Registry::new(registry::Config::default(), metrics.clone()));
+    let drain = clients.block_on(async { Drain::new(drain::Config::default(), &lifecycle, &registry) });
     let parts = Parts {
-        health: Health::new(&lifecycle),
+        health: health.clone(),
+        drain,
+        node: "b-1".into(),
+        started: Timestamp::now(),
         phase: lifecycle.watch(),
-        metrics: Arc::default(),
+        metrics,
         connections: Box::new(Fixed(5)),
+        topics: Box::new(Fixed(5)),
         config: json!({ "admin.listen": { "value": "127.0.0.1:0", "source": "default" } }),
     };
     let config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
     let admin = open(&config, parts, stop.clone()).unwrap();
     let address = admin.address();
-    Port { lifecycle, stop, admin: Some(admin), address }
+    Port { lifecycle, health, clients, stop, admin: Some(admin), address }
 }
 
 impl Drop for Port {
@@ -114,6 +160,24 @@ fn a_probe_says_why_when_it_fails_or_is_asked() {
 }
 
 #[test]
+fn a_check_that_fails_is_named_in_text_and_in_json() {
+    let port = port();
+    port.lifecycle.advance(Phase::Serving);
+    let canary = port.health.component("canary");
+    canary.not_ready("no event came back");
+    let said = port.get("/readyz");
+    assert_eq!((said.status, &*said.body), (503, "[+]phase ok\n[-]canary failed: no event came back\nnot ok\n"));
+    let json = "accept: application/json\r\n";
+    let said = port.ask("GET", "/readyz", json);
+    let checks = json!([{ "name": "phase", "problem": null }, { "name": "canary", "problem": "no event came back" }]);
+    assert_eq!((said.status, said.json()), (503, json!({ "ok": false, "checks": checks })));
+    assert_eq!(port.get("/livez").status, 200, "that is no reason to be started again");
+    canary.ready();
+    let said = port.ask("GET", "/readyz", json);
+    assert_eq!((said.status, &said.json()["ok"]), (200, &json!(true)));
+}
+
+#[test]
 fn metrics_come_in_the_format_asked_for() {
     let port = port();
     let text = port.get("/metrics");
@@ -137,11 +201,67 @@ fn connections_come_in_pages() {
     assert_eq!(ids(&last), ["c3", "c4", "c5"]);
     assert!(last.get("next").is_none());
     assert!(ids(&port.get("/connections?client_id=bob").json()).is_empty());
-    for bad in ["limit=many", "after=-1", "colour=red"] {
+    assert_eq!(ids(&port.get("/connections?sort=lag&limit=2").json()), ["c5", "c4"]);
+    let one = port.get("/connections/c2").json();
+    assert_eq!((&one["connection"]["lag"], &one["sessions"][0]["session_id"]), (&json!(2), &json!("desk")));
+    assert_eq!(port.get("/connections/c6").status, 404);
+    for bad in ["limit=many", "after=-1", "colour=red", "sort=age", "sort=lag&after=1", "slow=perhaps"] {
         let reply = port.get(&format!("/connections?{bad}"));
         assert_eq!(reply.status, 400);
         assert!(reply.json()["error"].is_string());
     }
+}
+
+#[test]
+fn a_browser_gets_the_page_and_its_files_and_nothing_from_elsewhere() {
+    let port = port();
+    let index = port.get("/");
+    assert_eq!((index.header("content-type"), index.header("vary")), (Some("application/json"), Some("accept")));
+    assert_eq!(index.json()["paths"][0], "/livez");
+    let page = port.ask("GET", "/", "accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n");
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe") && !policy.contains("http"));
+    let linked = page.body.split('"').filter(|text| text.starts_with("/page/"));
+    for path in linked.chain(["/page/draw.js"]) {
+        let file = port.get(path);
+        assert_eq!(file.status, 200, "{path}");
+        for elsewhere in ["http://", "https://", "@import", "style=", "innerHTML", "eval("] {
+            let allowed = file.body.replace("http://www.w3.org/2000/svg", "");
+            assert!(!allowed.contains(elsewhere), "{path}: {elsewhere}");
+        }
+    }
+    assert!(!page.body.contains("style=") && !page.body.contains("onclick"), "nothing inline");
+    assert_eq!(port.get("/page/other.js").status, 404);
+}
+
+#[test]
+fn the_status_says_it_all_at_once() {
+    let port = port();
+    let starting = port.get("/status").json();
+    assert_eq!((starting["phase"].as_str(), starting["ready"].as_bool()), (Some("starting"), Some(false)));
+    port.lifecycle.advance(Phase::Serving);
+    let status = port.get("/status").json();
+    assert_eq!((status["phase"].as_str(), status["ready"].as_bool()), (Some("serving"), Some(true)));
+    assert_eq!((status["node"].as_str(), status["connections"]["limit"].as_u64()), (Some("b-1"), Some(7)));
+    assert_eq!((status["drain"]["phase"].as_str(), status["events"]["published"].as_u64()), (Some("serving"), Some(0)));
+    let (bounds, counts) = (&status["latency"]["bounds"], &status["latency"]["counts"]);
+    assert_eq!(bounds.as_array().unwrap().len() + 1, counts.as_array().unwrap().len());
+    assert!(status["now_us"].as_u64() >= status["started_us"].as_u64());
+}
+
+#[test]
+fn topics_come_in_pages() {
+    let port = port();
+    let names = |query: &str| {
+        let page = port.get(&format!("/topics?{query}")).json();
+        let rows = page["topics"].as_array().unwrap().iter();
+        (rows.map(|row| row["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>(), page["next"].clone())
+    };
+    assert_eq!(names("limit=2"), (vec!["t1".into(), "t2".into()], json!("t2")));
+    assert_eq!(names("limit=3&after=t2"), (vec!["t3".into(), "t4".into(), "t5".into()], Value::Null));
+    assert_eq!(names("prefix=t4"), (vec!["t4".into()], Value::Null));
+    assert_eq!(port.get("/topics?limit=many").status, 400);
 }
 
 #[test]
@@ -152,7 +272,12 @@ fn what_is_not_there_or_not_meant_so_is_refused_in_json() {
     assert!(missing.json()["error"].as_str().unwrap().contains("/readyz"));
     for path in PATHS.into_iter().chain(["/"]) {
         let reply = port.ask("PATCH", path, "content-length: 0\r\n");
-        let allow = if path == "/connections/{id}" { "DELETE" } else { "GET,HEAD" };
+        let allow = match path {
+            "/connections/{id}" => "DELETE,GET,HEAD",
+            "/drain" => "POST,DELETE,GET,HEAD",
+            "/log-level" => "PUT,DELETE,GET,HEAD",
+            _ => "GET,HEAD",
+        };
         assert_eq!((reply.status, reply.header("allow")), (405, Some(allow)), "{path}");
         assert!(reply.json()["error"].as_str().unwrap().ends_with(&allow.replace(',', ", ")));
     }
@@ -225,13 +350,14 @@ fn silent_sockets_do_not_keep_probes_waiting() {
     drop(silent);
 }
 
-#[tokio::test]
-async fn it_closes_when_told_with_idle_sockets_open() {
+#[test]
+fn it_closes_when_told_with_idle_sockets_open() {
     let mut port = port();
     let mut idle = TcpStream::connect(port.address).unwrap();
     idle.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     port.stop.cancel();
-    tokio::time::timeout(Duration::from_secs(5), port.admin.take().unwrap().ended()).await.unwrap();
+    let ended = port.admin.take().unwrap().ended();
+    port.clients.block_on(async { tokio::time::timeout(Duration::from_secs(5), ended).await }).unwrap();
     assert_eq!(idle.read(&mut [0]).unwrap_or(0), 0);
     assert!(TcpStream::connect(port.address).is_err());
 }

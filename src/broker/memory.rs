@@ -26,6 +26,8 @@ pub struct Memory {
     // Ordered, so that listing pages without sorting. Touched when a topic is opened, never when it is used.
     topics: RwLock<BTreeMap<Topic, Arc<Entry>>>,
     max_topics: usize,
+    /// A topic without a name: it counts for nothing and nobody can ask for it.
+    canary: Arc<Entry>,
 }
 
 /// One topic's log and who hears of its growth.
@@ -43,7 +45,7 @@ impl std::fmt::Debug for Entry {
 impl Memory {
     /// An engine for at most `max_topics` topics.
     pub fn new(max_topics: usize) -> Self {
-        Self { topics: RwLock::default(), max_topics }
+        Self { topics: RwLock::default(), max_topics, canary: Arc::new(Entry::new(super::CANARY)) }
     }
 
     pub(super) fn open(&self, topic: &Topic, limits: Limits) -> Result<Arc<Entry>, Failure> {
@@ -61,6 +63,12 @@ impl Memory {
         let entry = Arc::new(Entry::new(limits));
         topics.insert(topic.clone(), entry.clone());
         Ok(entry)
+    }
+
+    pub(super) fn canary(&self) -> Arc<Entry> {
+        // Behind the lock that every topic is behind: it is to be noticed when that is stuck.
+        let _topics = self.topics.read();
+        self.canary.clone()
     }
 
     pub(super) fn find(&self, topic: &Topic) -> Option<Arc<Entry>> {

@@ -120,6 +120,7 @@ async fn talk(args: &Args, client: &Client, interrupt: &mut Interrupt) -> Result
 type Answer = Pin<Box<dyn Future<Output = Result<Published, Error>> + Send>>;
 
 /// What happens next in a room.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 enum Step {
     Line(Option<Bytes>),
     Item(Option<Item>),

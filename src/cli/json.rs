@@ -36,6 +36,8 @@ pub(super) struct EventLine<'a> {
     headers: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     traceparent: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tracestate: &'a str,
     #[serde(skip_serializing_if = "is_zero")]
     skipped: u64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -78,6 +80,7 @@ impl<'a> EventLine<'a> {
             publisher: &event.publisher,
             headers: event.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
             traceparent: &event.traceparent,
+            tracestate: &event.tracestate,
             skipped: 0,
             snapshot: false,
         }

@@ -55,9 +55,7 @@ pub(super) fn run(args: Args) -> Result<(), Stop> {
 
 async fn serve(loaded: Loaded, descriptors: io::Result<u64>) -> Result<(), Stop> {
     let metrics = Arc::new(Metrics::new());
-    let node = loaded.config.server.node_name();
-    let telemetry = telemetry::start(&loaded.config.telemetry, &node, &metrics)
-        .map_err(|error| Stop::failure(error.to_string()))?;
+    telemetry::start_logs(&loaded.config.telemetry).map_err(|error| Stop::failure(error.to_string()))?;
     let wanted = loaded.config.registry.max_connections as u64;
     match descriptors {
         Ok(limit) if limit < wanted + SPARE_DESCRIPTORS => {
@@ -70,7 +68,5 @@ async fn serve(loaded: Loaded, descriptors: io::Result<u64>) -> Result<(), Stop>
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit on descriptors could not be raised"),
     }
-    let result = app::run(loaded, metrics).await;
-    telemetry.shutdown().await;
-    result.map_err(|error| Stop::failure(format!("{error:#}")))
+    app::run(loaded, metrics).await.map_err(|error| Stop::failure(format!("{error:#}")))
 }

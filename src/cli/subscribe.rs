@@ -61,8 +61,9 @@ Losses:
 
 JSON, an object a line:
   {\"cursor\", \"time_us\", \"payload\"} is an event; \"key\", \"operation\": \"delete\",
-  \"publisher\", \"headers\", \"traceparent\", \"skipped\" and \"snapshot\": true are
-  there if they say something; \"key_base64\" and \"payload_base64\" if it is no text
+  \"publisher\", \"headers\", \"traceparent\", \"tracestate\", \"skipped\" and
+  \"snapshot\": true are there if they say something; \"key_base64\" and
+  \"payload_base64\" if it is no text
   {\"opened\": {\"start\", \"head\", \"recovery\"}} at the start and after a reconnect
   {\"gap\": {\"from\", \"to\", \"reason\", \"count\", \"possible\"}}
   {\"snapshot_begin\": {\"cursor\"}} and {\"snapshot_end\": {\"cursor\"}}: what is between

@@ -27,6 +27,7 @@ pub struct Builder {
     pub(super) client_id: String,
     pub(super) token: String,
     pub(super) agent: String,
+    pub(super) trace_context: (String, String),
     ca_file: Option<PathBuf>,
     tls_name: Option<String>,
     pub(super) connect_timeout: Duration,
@@ -47,6 +48,7 @@ impl Builder {
             agent: concat!("bowline-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             ca_file: None,
             tls_name: None,
+            trace_context: (String::new(), String::new()),
             connect_timeout: Duration::from_secs(10),
             backoff: Backoff::default(),
             wait_for_server: false,
@@ -82,6 +84,14 @@ impl Builder {
     #[must_use]
     pub fn agent(mut self, agent: impl Into<String>) -> Self {
         self.agent = agent.into();
+        self
+    }
+
+    /// The W3C trace context that the client's connections are opened in: a `traceparent`, and the `tracestate` that
+    /// belongs to it, or nothing. Events have a context of their own: `NewEvent::traceparent`.
+    #[must_use]
+    pub fn trace_context(mut self, traceparent: impl Into<String>, tracestate: impl Into<String>) -> Self {
+        self.trace_context = (traceparent.into(), tracestate.into());
         self
     }
 

@@ -273,6 +273,12 @@ async fn dial(settings: Arc<Builder>, frames: Frames) -> Result<Call, Error> {
         token.set_sensitive(true);
         metadata.insert("authorization", token);
     }
+    let (traceparent, tracestate) = &settings.trace_context;
+    for (name, value) in [("traceparent", traceparent), ("tracestate", tracestate)] {
+        if !value.is_empty() {
+            metadata.insert(name, header(name, value)?);
+        }
+    }
     let mut service = StreamServiceClient::new(channel.clone()).max_decoding_message_size(MAX_FRAME);
     let response = service.stream_data(request).await.map_err(|status| wire::status_error(&status))?;
     Ok((channel, response.into_inner()))

@@ -1,6 +1,7 @@
 //! The client against a server that follows a script.
 
 mod keyed;
+mod moving;
 mod script;
 
 use std::time::Duration;

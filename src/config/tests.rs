@@ -93,7 +93,7 @@ fn everything_wrong_is_said_at_once_with_its_place() {
     ]);
     sources.files.push(path.clone());
     sources.flags.push(flag("--set drain.grace", "drain.grace", "soon"));
-    sources.flags.push(flag("--set telemetry.otlp.sample_ratio", "telemetry.otlp.sample_ratio", "2"));
+    sources.flags.push(flag("--set telemetry.traces.sample_ratio", "telemetry.traces.sample_ratio", "2"));
     let lines = lines(&sources);
     let has = |parts: &[&str]| {
         assert!(lines.iter().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?} in {lines:#?}");
@@ -107,7 +107,7 @@ fn everything_wrong_is_said_at_once_with_its_place() {
     has(&["environment variable BOWLINE__TRANSPORT__LISTEN: transport.listen must be an IP address and a port"]);
     has(&["environment variable BOWLINE__REGISTY__MAX: there is no key registy.max"]);
     has(&["--set drain.grace: drain.grace", "must be a time such as \"10s\""]);
-    has(&["--set telemetry.otlp.sample_ratio: telemetry.otlp.sample_ratio must be from 0 to 1"]);
+    has(&["--set telemetry.traces.sample_ratio: telemetry.traces.sample_ratio must be from 0 to 1"]);
     assert_eq!(lines.len(), 9, "{lines:#?}");
 }
 
@@ -133,12 +133,12 @@ fn text_that_looks_like_a_number_stays_text_where_text_is_wanted() {
     }
     let loaded = load(&environment(&[
         ("BOWLINE__ADMIN__ENABLED", "false"),
-        ("BOWLINE__TELEMETRY__OTLP__SAMPLE_RATIO", "0.25"),
+        ("BOWLINE__TELEMETRY__TRACES__SAMPLE_RATIO", "0.25"),
         ("BOWLINE__TRANSPORT__STREAM_WINDOW", "65535"),
     ]));
     let config = loaded.unwrap().config;
     assert!(!config.admin.enabled);
-    assert!((config.telemetry.otlp.sample_ratio - 0.25).abs() < f64::EPSILON);
+    assert!((config.telemetry.traces.sample_ratio - 0.25).abs() < f64::EPSILON);
     assert_eq!(config.transport.stream_window.as_u64(), 65535);
 }
 

@@ -47,7 +47,10 @@ impl Actor {
             let reply = v1::Reply { request_id: frame.request_id, ..v1::Reply::default() };
             self.outbox.send(stream_data_response::Frame::Reply(reply));
         }
-        tracing::debug!(connection.id = %entry.id(), client.id = %client, agent = hello.agent, "connection open");
+        self.call.opening.set("bowline.client.id", client.to_string());
+        self.call.opening.in_scope(|| {
+            tracing::debug!(connection.id = %entry.id(), client.id = %client, agent = hello.agent, "connection open");
+        });
         Ok(Some(client))
     }
 }

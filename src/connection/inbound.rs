@@ -15,21 +15,33 @@ use crate::{
     planted::{self, Bug},
     proto::v1::{self, StreamDataRequest, stream_data_request::Frame, stream_data_response},
     session::{Credit, Estate, Event, Step},
+    telemetry::{Publishing, SpanContext},
     types::{ClientId, NewEvent, Published, Seq},
 };
 
 pub(crate) use open::class_frame;
+
+/// Most sessions of a connection whose opening is traced. A client that resumes opens them at once; one that opens more,
+/// again and again, is to cost no more spans.
+const MAX_TRACED_OPENS: usize = 8;
 
 /// What handles the frames of one connection after its handshake.
 pub(super) struct Inbound {
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
     client: ClientId,
+    /// The connection's opening, if that is traced, and how many openings of sessions may still be a part of it.
+    opening: (Option<SpanContext>, usize),
 }
 
 impl Inbound {
-    pub(super) fn new(shared: &Arc<Shared>, outbox: &Arc<Outbox>, client: ClientId) -> Self {
-        Self { shared: shared.clone(), outbox: outbox.clone(), client }
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        outbox: &Arc<Outbox>,
+        client: ClientId,
+        opening: Option<SpanContext>,
+    ) -> Self {
+        Self { shared: shared.clone(), outbox: outbox.clone(), client, opening: (opening, MAX_TRACED_OPENS) }
     }
 
     /// Handles one frame; `Err` ends the stream.
@@ -105,13 +117,24 @@ impl Inbound {
         if let Some(read) = origin.read {
             origin.feed.discard_through(read);
         }
-        let published = origin.estate.publish(origin.attach, &origin.feed, event)?;
+        let published = self.traced(&origin, event)?;
         if !published.duplicate {
+            self.outbox.entry().vitals().published();
             self.shared.metrics.events_published.inc();
             self.shared.metrics.events_published_bytes.inc_by(size as u64);
         }
         self.outbox.with_lane(alias, |lane| lane.numbering.stored(number));
         Ok(published)
+    }
+
+    fn traced(&self, origin: &Origin, mut event: NewEvent) -> Result<Published, Failure> {
+        let producer = &origin.seq.producer;
+        let session = (self.client.as_str(), producer.session_id().as_str());
+        let publishing = Publishing { topic: origin.feed.topic().as_str(), session: Some(session), call: None };
+        let span = self.shared.traces.publish(publishing, &mut event);
+        let published = span.in_scope(|| origin.estate.publish(origin.attach, &origin.feed, event));
+        span.published(published.as_ref());
+        published
     }
 
     fn check(&self, event: v1::NewEvent, origin: &Origin) -> Result<NewEvent, Failure> {

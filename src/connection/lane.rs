@@ -1,17 +1,22 @@
 //! One session of a connection: its reading side, its numbers and its hold on its name.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::Shared;
 use crate::{
     error::Failure,
     hub::{Feed, ReaderGuard},
+    log::Log,
     proto::{self, DeliveryHead, v1::stream_data_response::Frame},
-    registry::SessionStatus,
+    registry::{Backlog, SessionStatus},
     session::{Attachment, Estate, Event, Gap, GapReason, Numbering, Run, Session, Step},
-    telemetry::metrics::Metrics,
+    telemetry::{
+        Delivering,
+        metrics::{Metrics, words},
+    },
     types::{Cursor, Producer, Timestamp},
 };
 
@@ -65,6 +70,8 @@ pub(super) struct Reading {
     pub(super) has_turn: bool,
     /// Held until then.
     pub(super) later: Option<Instant>,
+    /// What it is sent next has waited for something of its client: for credit, the end of a pause, its rate.
+    waited: bool,
     /// Nothing was sent since the last heartbeat.
     pub(super) quiet: bool,
 }
@@ -75,6 +82,7 @@ pub(super) struct Batch {
     pub(super) chunks: std::collections::VecDeque<Bytes>,
     pub(super) open: BytesMut,
     pub(super) frames: u64,
+    pub(super) events: u64,
 }
 
 impl Batch {
@@ -106,6 +114,15 @@ impl Batch {
     }
 }
 
+/// Whose turn it is, and when.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) alias: u32,
+    pub(super) producer: &'a Producer,
+    pub(super) now: Instant,
+    pub(super) shared: &'a Shared,
+}
+
 /// Why a turn was over.
 #[derive(Debug)]
 pub(super) enum TurnEnd {
@@ -121,29 +138,38 @@ pub(super) enum TurnEnd {
 
 impl Reading {
     pub(super) fn new(session: Session, reader: ReaderGuard) -> Self {
-        Self { session, reader, deficit: 0, blocked: false, has_turn: false, later: None, quiet: false }
+        Self { session, reader, deficit: 0, blocked: false, has_turn: false, later: None, waited: false, quiet: false }
     }
 
     /// Sends what the deficit allows. The bytes used, and why it stopped.
-    pub(super) fn turn(&mut self, alias: u32, batch: &mut Batch, now: Instant, metrics: &Metrics) -> (usize, TurnEnd) {
+    pub(super) fn turn(&mut self, turn: &Turn<'_>, batch: &mut Batch) -> (usize, TurnEnd) {
+        let Turn { alias, now, .. } = *turn;
         let feed = self.reader.feed().clone();
         let mut used = 0;
         let end = loop {
             let log = feed.log();
             let seen = log.head();
             let budget = usize::try_from(self.deficit).unwrap_or(0);
-            match self.session.on(Event::Turn { log: &log, budget, now }) {
+            let live = !self.waited && !self.session.reads_history();
+            let step = self.session.on(Event::Turn { log: &log, budget, now });
+            match step {
+                Step::Blocked | Step::Later(_) => self.waited = true,
+                Step::Idle => self.waited = false,
+                _ => {}
+            }
+            match step {
                 Step::Run(run) => {
                     used += run.encoded_len;
                     self.quiet = false;
                     self.deficit -= isize::try_from(run.encoded_len).unwrap_or(isize::MAX);
-                    count(&run, metrics);
+                    batch.events += run.count as u64;
+                    turn.count(&feed, &run, seen.epoch, live);
                     batch.run(alias, run);
                     if self.deficit <= 0 {
                         return (used, TurnEnd::Spent);
                     }
                 }
-                Step::Gap(gap) => announce(alias, &gap, batch, metrics),
+                Step::Gap(gap) => announce(alias, &gap, batch, &turn.shared.metrics),
                 Step::Blocked if !self.session.policy().watches_growth() => {
                     // Stays held: until a Flow allows more, growth would wake the connection for nothing.
                     self.blocked = true;
@@ -176,21 +202,38 @@ impl Reading {
 }
 
 fn announce(alias: u32, gap: &Gap, batch: &mut Batch, metrics: &Metrics) {
-    metrics.gap(gap.reason.as_str());
+    metrics.gap(gap.reason.into());
     if gap.reason == GapReason::Slow {
-        metrics.slow_session("DROP_OLDEST");
+        metrics.slow_session(words::SlowAction::DropOldest);
     }
     batch.frame(Frame::Gap(gap_frame(alias, gap)));
 }
 
-fn count(run: &Run<'_>, metrics: &Metrics) {
-    metrics.events_delivered.inc_by(run.count as u64);
-    metrics.events_delivered_bytes.inc_by(run.payload_len);
-    metrics.events_skipped.inc_by(run.skipped);
-    // What is in a snapshot was not published for this delivery.
-    if let Some(oldest) = run.records.clone().next().filter(|_| !run.snapshot) {
-        let waited = Timestamp::now().0.saturating_sub(oldest.time.0);
-        metrics.delivery_latency.observe(std::time::Duration::from_micros(waited));
+impl Turn<'_> {
+    /// `live`: what is sent has waited for nothing but us.
+    fn count(&self, feed: &Feed, run: &Run<'_>, epoch: u64, live: bool) {
+        let metrics = &self.shared.metrics;
+        metrics.events_delivered.inc_by(run.count as u64);
+        metrics.events_delivered_bytes.inc_by(run.payload_len);
+        metrics.events_skipped.inc_by(run.skipped);
+        // What is in a snapshot was not published for this delivery.
+        let Some(oldest) = run.records.clone().next().filter(|_| !run.snapshot) else { return };
+        if live {
+            let waited = Timestamp::now().0.saturating_sub(oldest.time.0);
+            metrics.delivery_latency.observe_traced(Duration::from_micros(waited), oldest.trace.as_deref());
+        }
+        for record in run.records.clone() {
+            if let Some(publish) = &record.trace {
+                self.shared.traces.delivered(Delivering {
+                    publish,
+                    topic: feed.topic().as_str(),
+                    session: (self.producer.client_id().as_str(), self.producer.session_id().as_str()),
+                    epoch,
+                    offset: record.offset,
+                    stored: record.time,
+                });
+            }
+        }
     }
 }
 
@@ -213,17 +256,32 @@ fn gap_frame(alias: u32, gap: &Gap) -> proto::v1::Gap {
 impl Lane {
     /// As operators see it. An ephemeral session has the name that was made up for it.
     pub(super) fn status(&self) -> SessionStatus {
-        let head = self.feed.log().head().offset;
         let session = self.reading.as_ref().map(|reading| &reading.session);
-        let cursor = session.map_or(head, |session| session.cursor().offset);
+        let log = self.feed.log();
+        let (lag, slow) = self.waiting(&log);
         SessionStatus {
             session_id: self.producer.session_id().to_string(),
             topic: self.feed.topic().to_string(),
-            cursor,
-            lag: head.saturating_sub(cursor),
+            cursor: session.map_or(log.head().offset, |session| session.cursor().offset),
+            lag,
+            slow,
             paused: session.is_some_and(Session::is_paused),
             attach: self.attach,
             delivered: session.map_or(0, Session::sent_events),
         }
+    }
+
+    /// Counts what waits for it.
+    pub(super) fn add_to(&self, all: &mut Backlog) {
+        let (lag, slow) = self.waiting(&self.feed.log());
+        all.lag = all.lag.saturating_add(lag);
+        all.slow += u32::from(slow);
+        all.paused += u32::from(self.reading.as_ref().is_some_and(|reading| reading.session.is_paused()));
+    }
+
+    /// Events that wait for it, and whether that is more than should.
+    fn waiting(&self, log: &Log) -> (u64, bool) {
+        let Some(Reading { session, .. }) = &self.reading else { return (0, false) };
+        (session.lag(log), session.is_overdue(self.feed.delivery().queue_size, log))
     }
 }

@@ -11,13 +11,19 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::lane::{Batch, Lane, Reading, TurnEnd};
+use super::{
+    Shared,
+    lane::{Batch, Lane, Reading, Turn, TurnEnd},
+};
 use crate::{
     error::{Failure, Reason},
     hub::ReadySet,
     proto::v1::{self, stream_data_response::Frame},
     session::Event,
-    telemetry::metrics::Metrics,
+    telemetry::metrics::{
+        Metrics,
+        words::{SessionEnd, SlowAction},
+    },
 };
 
 /// Bytes a lane may send in one round.
@@ -107,8 +113,8 @@ impl Lanes {
     }
 
     /// Safe positions of the sessions that have sent nothing since this was asked last; of the next so many, where there
-    /// are more than fit.
-    pub(super) fn marks(&mut self) -> Vec<v1::Mark> {
+    /// are more than fit. Looks at how far each of those asked is behind.
+    pub(super) fn marks(&mut self, metrics: &Metrics) -> Vec<v1::Mark> {
         let after = if self.by_alias.len() > MAX_MARKS { self.marked } else { 0 };
         let all = self.by_alias.range(after + 1..).chain(self.by_alias.range(..=after));
         let next: Vec<u32> = all.map(|(alias, _)| *alias).take(MAX_MARKS).collect();
@@ -116,27 +122,30 @@ impl Lanes {
         let mark = |alias: u32| {
             let reading = self.by_alias.get_mut(&alias)?.reading.as_mut()?;
             let was_quiet = std::mem::replace(&mut reading.quiet, true);
-            let cursor = was_quiet.then(|| reading.session.mark(&reading.reader.feed().log()))??;
+            let log = reading.reader.feed().log();
+            metrics.session_lag.observe(reading.session.lag(&log));
+            let cursor = was_quiet.then(|| reading.session.mark(&log))??;
             Some(v1::Mark { session: alias, offset: cursor.offset, time_us: cursor.time.0 })
         };
         next.into_iter().filter_map(mark).collect()
     }
 
     /// Gives turns until about `budget` bytes are in the batch or everybody is quiet. The bytes used.
-    pub(super) fn fill(&mut self, batch: &mut Batch, budget: usize, metrics: &Metrics) -> usize {
+    pub(super) fn fill(&mut self, batch: &mut Batch, budget: usize, shared: &Shared) -> usize {
         let (mut used, now) = (0, Instant::now());
         while used < budget
             && let Some(alias) = self.turns.pop_front()
         {
             // The lane may have ended since it was given its turn.
-            let Some(reading) = self.by_alias.get_mut(&alias).and_then(|lane| lane.reading.as_mut()) else { continue };
+            let Some(lane) = self.by_alias.get_mut(&alias) else { continue };
+            let Some(reading) = lane.reading.as_mut() else { continue };
             reading.deficit += QUANTUM;
             if reading.deficit <= 0 {
                 self.turns.push_back(alias);
                 continue;
             }
             reading.has_turn = false;
-            let (bytes, end) = reading.turn(alias, batch, now, metrics);
+            let (bytes, end) = reading.turn(&Turn { alias, producer: &lane.producer, now, shared }, batch);
             used += bytes;
             match end {
                 TurnEnd::Quiet => {}
@@ -147,7 +156,7 @@ impl Lanes {
                 }
                 TurnEnd::Ended(failure) => {
                     self.by_alias.remove(&alias);
-                    batch.frame(closed(alias, failure, metrics));
+                    batch.frame(closed(alias, failure, &shared.metrics));
                 }
             }
         }
@@ -158,8 +167,8 @@ impl Lanes {
 /// The frame that ends a session.
 pub(super) fn closed(alias: u32, failure: Option<Failure>, metrics: &Metrics) -> Frame {
     if failure.as_ref().is_some_and(|failure| failure.reason == Reason::SlowSession) {
-        metrics.slow_session("DISCONNECT");
+        metrics.slow_session(SlowAction::Disconnect);
     }
-    metrics.session_closed(failure.as_ref().map_or("OK", |failure| failure.reason.as_str()));
+    metrics.session_closed(SessionEnd::from(failure.as_ref().map(|failure| failure.reason)));
     Frame::SessionClosed(v1::SessionClosed { session: alias, failure: failure.map(Into::into) })
 }

@@ -31,7 +31,8 @@ use crate::{
     error::{Failure, Reason},
     hub::ReadySet,
     proto::{self, v1, v1::stream_data_response::Frame},
-    registry::{Entry, SessionStatus},
+    registry::{Backlog, Entry, SessionStatus},
+    telemetry::metrics::words::SessionEnd,
 };
 
 /// Most bytes given to HTTP/2 at once.
@@ -101,6 +102,11 @@ impl Outbox {
         })
     }
 
+    /// The connection in the registry.
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
     /// Whom the connection's readers report to.
     pub(super) fn ready(&self) -> &Arc<ReadySet> {
         &self.ready
@@ -118,7 +124,8 @@ impl Outbox {
         let has_room = state.control_frames < self.shared.config.queue_size;
         if has_room {
             // Under one lock, so that nothing of a session comes between its mark and the frame that carries it.
-            let heartbeat = v1::Heartbeat { nonce: fastrand::u64(..), reply_requested, marks: state.lanes.marks() };
+            let marks = state.lanes.marks(&self.shared.metrics);
+            let heartbeat = v1::Heartbeat { nonce: fastrand::u64(..), reply_requested, marks };
             state.queue(Frame::Heartbeat(heartbeat));
             self.ready.wake();
         }
@@ -238,7 +245,7 @@ impl Outbox {
     pub(super) fn release(&self) {
         let lanes = self.state.lock().lanes.clear();
         for _lane in lanes {
-            self.shared.metrics.session_closed("DETACHED");
+            self.shared.metrics.session_closed(SessionEnd::Detached);
         }
         self.entry.vitals().set_sessions(0);
     }
@@ -252,6 +259,13 @@ impl Outbox {
         sessions
     }
 
+    /// What of all its sessions waits.
+    pub(super) fn backlog(&self) -> Backlog {
+        let mut all = Backlog::default();
+        self.state.lock().lanes.iter().for_each(|lane| lane.add_to(&mut all));
+        all
+    }
+
     /// What HTTP/2 is to send next; pending while there is nothing.
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
         // Registered before looking, so that nothing that comes meanwhile is missed.
@@ -263,7 +277,7 @@ impl Outbox {
                 self.shared.metrics.frames_sent.inc_by(frames);
                 self.shared.messages.1.inc_by(frames);
                 self.shared.metrics.frames_sent_bytes.inc_by(chunk.len() as u64);
-                self.entry.vitals().sending(self.shared.registry.clock().millis(), frames);
+                self.entry.vitals().sending(self.shared.registry.clock().millis(), frames, chunk.len());
                 Poll::Ready(Next::Chunk(chunk))
             }
             None => match std::mem::replace(&mut state.end, End::Ended) {
@@ -303,7 +317,8 @@ impl Outbox {
 
     fn deliver(&self, state: &mut State, batch: &mut Batch, allowance: usize) {
         let budget = usize::try_from(self.shared.config.batch_size.as_u64()).unwrap_or(usize::MAX);
-        let used = state.lanes.fill(batch, budget.min(allowance), &self.shared.metrics);
+        let used = state.lanes.fill(batch, budget.min(allowance), &self.shared);
+        self.entry.vitals().delivered(std::mem::take(&mut batch.events));
         if let Some(pacing) = &mut state.pacing {
             pacing.spend(used);
         }

@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use crate::{
     error::Failure,
     proto::v1::{self, stream_data_response::Frame},
-    registry::{DrainNotice, Peer, SessionStatus},
+    registry::{Backlog, DrainNotice, Peer, SessionStatus},
     types::TransportHandle,
 };
 
@@ -46,5 +46,9 @@ impl Peer for StreamPeer {
 
     fn sessions(&self) -> Vec<SessionStatus> {
         self.outbox.sessions()
+    }
+
+    fn backlog(&self) -> Backlog {
+        self.outbox.backlog()
     }
 }

@@ -29,7 +29,7 @@ impl Drain {
             let (told, missed): (Vec<_>, Vec<_>) =
                 round.into_iter().partition(|entry| entry.drain(notice(&order.reason, left, due)));
             self.progress.send_modify(|progress| {
-                progress.notified += told.len();
+                progress.told += told.len();
                 progress.deadline = Some(Timestamp::now().plus(left));
             });
             // Gone, or only just admitted and not there yet to be told.

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    registry::{self, Admission, DrainNotice, Peer, SessionStatus},
+    registry::{self, Admission, Backlog, DrainNotice, Peer, SessionStatus},
     telemetry::metrics::Metrics,
     types::ClientId,
 };
@@ -12,6 +12,8 @@ use crate::{
 /// A client that notes when it was told, and leaves then unless it is deaf.
 struct Client {
     deaf: bool,
+    /// It panics when it is told.
+    broken: bool,
     told: Mutex<Option<(Instant, DrainNotice)>>,
     closed: Mutex<Option<Reason>>,
     admission: Mutex<Option<Admission>>,
@@ -23,6 +25,7 @@ impl Peer for Client {
     }
 
     fn drain(&self, notice: DrainNotice) {
+        assert!(!self.broken, "as the test says");
         assert!(self.told.lock().replace((Instant::now(), notice)).is_none(), "told twice");
         if !self.deaf {
             self.admission.lock().take();
@@ -36,6 +39,10 @@ impl Peer for Client {
 
     fn sessions(&self) -> Vec<SessionStatus> {
         Vec::new()
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::default()
     }
 }
 
@@ -56,13 +63,17 @@ impl Bench {
     }
 
     fn admit(&self, welcomed: bool, deaf: bool) -> Arc<Client> {
+        self.admit_client(welcomed, deaf, false)
+    }
+
+    fn admit_client(&self, welcomed: bool, deaf: bool, broken: bool) -> Arc<Client> {
         let address: SocketAddr = ([127, 0, 0, 1], 4000).into();
         let admission = self.registry.admit(address).unwrap();
         if welcomed {
             admission.identify(ClientId::parse("c").unwrap(), "");
         }
-        let client =
-            Arc::new(Client { deaf, told: Mutex::default(), closed: Mutex::default(), admission: Mutex::default() });
+        let (told, closed, admission_kept) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let client = Arc::new(Client { deaf, broken, told, closed, admission: admission_kept });
         let peer: Arc<dyn Peer> = client.clone();
         admission.bind(Arc::downgrade(&peer));
         *client.admission.lock() = Some(admission);
@@ -96,10 +107,10 @@ fn seconds(seconds: u64) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn nobody_is_waited_for_where_nobody_is() {
     let bench = Bench::new(Config::default());
-    assert_eq!(bench.drain.status().state, State::Serving);
+    assert_eq!(bench.drain.status().phase, Phase::Serving);
     bench.drain.begin(order());
     assert!(bench.drained().await < seconds(1));
-    assert_eq!((bench.drain.status().state, bench.lifecycle.phase()), (State::Drained, Phase::Draining));
+    assert_eq!(bench.drain.status().phase, Phase::Drained);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,7 +130,7 @@ async fn clients_are_told_in_random_order_and_never_faster_than_the_rate() {
     }
     assert!(each_second.values().all(|count| *count <= 55), "{each_second:?}");
     assert!(!times.is_sorted() && !times.iter().rev().is_sorted(), "in the order they came");
-    assert_eq!(bench.drain.status().notified, 500);
+    assert_eq!(bench.drain.status().told, 500);
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,14 +180,43 @@ async fn a_lame_duck_admits_and_can_be_called_off_and_drain_again() {
     sleep(seconds(9)).await;
     assert_eq!(bench.lifecycle.phase(), Phase::LameDuck);
     let _client = bench.admit(true, false);
-    assert_eq!(bench.drain.call_off().unwrap().state, State::Serving);
+    assert_eq!(bench.drain.call_off().unwrap().phase, Phase::Serving);
     assert_eq!(bench.lifecycle.phase(), Phase::Serving);
     sleep(seconds(60)).await;
     assert_eq!((bench.registry.len(), bench.drain.status().since), (1, None));
     bench.drain.begin(order());
     bench.drained().await;
-    assert_eq!(bench.drain.call_off(), Err(TooLate));
+    assert_eq!(bench.drain.call_off(), Err(TooLate::Told));
     assert_eq!(bench.registry.admit(([127, 0, 0, 1], 1).into()).unwrap_err().reason, Reason::Draining);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_end_the_process_is_not_called_off() {
+    let bench = Bench::new(Config { lame_duck: seconds(10), ..Config::default() });
+    bench.drain.begin(Order { exit: true, ..order() });
+    assert_eq!(bench.drain.call_off(), Err(TooLate::Ending));
+    bench.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_panics_is_over_and_leaves_nobody_waiting() {
+    let bench = Bench::new(Config::default());
+    let client = bench.admit_client(true, true, true);
+    bench.drain.begin(order());
+    bench.drained().await;
+    assert_eq!(*client.closed.lock(), Some(Reason::Draining));
+    assert_eq!(bench.registry.admit(([127, 0, 0, 1], 1).into()).unwrap_err().reason, Reason::Draining);
+}
+
+#[test]
+fn a_drain_runs_where_the_clients_are_whoever_orders_it() {
+    let clients = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let bench = clients.block_on(async { Bench::new(Config { lame_duck: seconds(1), ..Config::default() }) });
+    let operators = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    operators.block_on(async { bench.drain.begin(order()) });
+    // Nothing that is asked for there can go on from here.
+    drop(operators);
+    clients.block_on(bench.drained());
 }
 
 #[tokio::test(start_paused = true)]

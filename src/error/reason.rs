@@ -97,6 +97,8 @@ reasons! {
     Denied = "DENIED", PermissionDenied, Fatal, Client;
     /// The server holds as many connections as it may.
     MaxConnections = "MAX_CONNECTIONS", ResourceExhausted, Reconnect, Nobody;
+    /// More connections are being opened at once than the server takes in a second.
+    OpenRate = "OPEN_RATE", ResourceExhausted, Reconnect, Nobody;
     /// The server is leaving.
     Draining = "DRAINING", Unavailable, Reconnect, Nobody;
     /// An operator closed the connection.

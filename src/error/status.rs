@@ -23,7 +23,7 @@ impl From<Failure> for Status {
         if let Some(field) = metadata.get("field") {
             details.add_bad_request_violation(field.clone(), failure.message.clone());
         }
-        if matches!(reason, Reason::MaxConnections | Reason::SessionLimit | Reason::TopicLimit) {
+        if matches!(reason, Reason::MaxConnections | Reason::OpenRate | Reason::SessionLimit | Reason::TopicLimit) {
             details.add_quota_failure_violation(reason.as_str().to_ascii_lowercase(), failure.message.clone());
         }
         if let Some(delay) = failure.retry_after {

@@ -191,7 +191,7 @@ impl Class {
 pub struct History {
     /// Most events.
     pub max_events: u64,
-    /// Most encoded bytes.
+    /// Most bytes of memory that they take.
     pub max_bytes: ByteSize,
     /// Longest time; `0s` keeps them whatever their age.
     #[serde(with = "humantime_serde")]

@@ -65,8 +65,8 @@ impl Keys {
             let message = format!("the topic holds at most {} keys", self.max_keys);
             return Err(Failure::new(Reason::KeyLimit, message).with("limit", self.max_keys));
         }
-        let freed = held.map_or(0, |latest| latest.record.encoded.len() as u64);
-        if self.bytes - freed + proto::encoded_event_len(event) as u64 > self.max_bytes {
+        let freed = held.map_or(0, |latest| latest.record.weight());
+        if self.bytes - freed + super::weight(proto::encoded_event_len(event)) > self.max_bytes {
             let message = format!("the values of the topic's keys take at most {} bytes", self.max_bytes);
             return Err(Failure::new(Reason::KeyLimit, message).with("limit", self.max_bytes));
         }
@@ -93,7 +93,7 @@ impl Keys {
             self.tombstones.push_back(record.offset);
         } else {
             self.live += 1;
-            self.bytes += record.encoded.len() as u64;
+            self.bytes += record.weight();
         }
         self.latest.insert(record.offset, Latest { key, removed, record: record.clone() });
     }
@@ -103,7 +103,7 @@ impl Keys {
             && !latest.removed
         {
             self.live -= 1;
-            self.bytes -= latest.record.encoded.len() as u64;
+            self.bytes -= latest.record.weight();
         }
         if let Some(owner) = &old.owner
             && let Some(keys) = self.owned.get_mut(owner)

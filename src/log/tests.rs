@@ -56,6 +56,13 @@ fn history_is_bounded_by_count_by_bytes_and_by_age() {
 }
 
 #[test]
+fn a_record_counts_as_the_piece_of_memory_it_is_given() {
+    let classes = [(1, 16), (17, 32), (128, 128), (129, 160), (61_500, 65_536), (65_536, 65_536), (65_537, 81_920)];
+    assert_eq!(classes.map(|(len, _)| piece(len)), classes.map(|(_, size)| size));
+    assert!(classes.iter().all(|(len, size)| weight(*len) > *size as u64));
+}
+
+#[test]
 fn a_position_tells_what_became_of_it() {
     let log = filled(15);
     let cursor = |offset| Cursor { time: Timestamp(0), ..log.at(offset) };
@@ -285,7 +292,7 @@ fn a_publish_waits_for_a_reader_that_is_behind() {
 
 #[test]
 fn nothing_is_trimmed_that_a_reader_is_waited_for_needs_however_large_it_is() {
-    let mut log = Log::new(Limits { max_lag: 100, max_bytes: 500, max_events: 100, ..LIMITS });
+    let mut log = Log::new(Limits { max_lag: 100, max_bytes: 700, max_events: 100, ..LIMITS });
     let large = || NewEvent { payload: vec![0; 200].into(), ..NewEvent::default() };
     let hold = log.hold(0).unwrap();
     assert!((0..2).all(|_| log.append(large(), at(1)).is_ok()));

@@ -68,6 +68,8 @@ impl v1::NewEvent {
             payload: self.payload,
             headers: self.headers,
             traceparent: self.traceparent,
+            tracestate: self.tracestate,
+            trace: None,
             publisher,
             dedupe: Dedupe { id: (!self.dedupe_id.is_empty()).then_some(self.dedupe_id), seq: None },
             if_last: self.if_last,

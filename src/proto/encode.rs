@@ -30,6 +30,7 @@ const EVENT_PAYLOAD: u32 = 5;
 const EVENT_PUBLISHER: u32 = 6;
 const EVENT_HEADERS: u32 = 7;
 const EVENT_TRACEPARENT: u32 = 8;
+const EVENT_TRACESTATE: u32 = 9;
 
 /// Length of the gRPC message prefix: a flag and a big-endian length.
 const PREFIX_LEN: usize = 5;
@@ -53,6 +54,7 @@ pub fn encode_event(event: &NewEvent, offset: u64, time: Timestamp) -> Bytes {
     let (key, value) = (string::encode, string::encode);
     hash_map::encode(key, string::encoded_len, value, string::encoded_len, EVENT_HEADERS, &event.headers, &mut out);
     put_text(&mut out, EVENT_TRACEPARENT, event.traceparent.as_bytes());
+    put_text(&mut out, EVENT_TRACESTATE, event.tracestate.as_bytes());
     out.freeze()
 }
 
@@ -71,6 +73,7 @@ fn content_len(event: &NewEvent) -> usize {
         + text_len(EVENT_PUBLISHER, publisher)
         + hash_map::encoded_len(string::encoded_len, string::encoded_len, EVENT_HEADERS, &event.headers)
         + text_len(EVENT_TRACEPARENT, event.traceparent.as_bytes())
+        + text_len(EVENT_TRACESTATE, event.tracestate.as_bytes())
 }
 
 fn operation(event: &NewEvent) -> v1::Operation {
@@ -173,7 +176,8 @@ mod tests {
     fn an_event_is_the_message_prost_would_have_written() {
         let headers = [("a", "1"), ("empty", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
-        let full = NewEvent { operation: Operation::Delete, headers: headers.into(), traceparent, ..event(b"payload") };
+        let (operation, tracestate) = (Operation::Delete, "vendor=a".to_owned());
+        let full = NewEvent { operation, headers: headers.into(), traceparent, tracestate, ..event(b"payload") };
         for (event, offset) in [(full, 1 << 40), (NewEvent::default(), 1)] {
             let encoded = encode_event(&event, offset, Timestamp(9));
             let delivery = v1::Delivery::decode(encoded.clone()).unwrap();
@@ -181,6 +185,7 @@ mod tests {
             let read = &delivery.events[0];
             assert_eq!((read.offset, read.time_us, &read.key, &read.payload), (offset, 9, &event.key, &event.payload));
             assert_eq!((&read.headers, &read.traceparent), (&event.headers, &event.traceparent));
+            assert_eq!(read.tracestate, event.tracestate);
             assert_eq!(read.publisher, event.publisher.as_ref().map_or("", ClientId::as_str));
             assert_eq!(read.operation() == v1::Operation::Delete, event.operation == Operation::Delete);
         }

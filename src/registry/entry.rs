@@ -6,14 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Registry, Vitals};
+use super::{Registry, Vitals, leaving};
 use crate::{
-    error::{Failure, Reason},
+    error::Failure,
+    telemetry::metrics::words::ConnectionEnd,
     types::{ClientId, ConnectionId, Timestamp},
 };
-
-/// When one who has only just come may try elsewhere.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the registry can ask of a connection. Implemented by the connection itself; none of these blocks.
 pub trait Peer: Send + Sync {
@@ -25,6 +23,8 @@ pub trait Peer: Send + Sync {
     fn close(&self, failure: Failure);
     /// Its sessions, ordered by id.
     fn sessions(&self) -> Vec<SessionStatus>;
+    /// What of all its sessions waits.
+    fn backlog(&self) -> Backlog;
 }
 
 /// What a client is told when the server leaves.
@@ -49,12 +49,25 @@ pub struct SessionStatus {
     pub cursor: u64,
     /// Events between that and the head.
     pub lag: u64,
+    /// It does not keep up: more waits than its topic's `queue_size` and its credit together (ADR 7).
+    pub slow: bool,
     /// Paused by the client.
     pub paused: bool,
     /// Its fencing number.
     pub attach: u64,
     /// Events sent on this connection.
     pub delivered: u64,
+}
+
+/// What of a connection's sessions waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Sessions that do not keep up.
+    pub slow: u32,
+    /// Events that wait for its sessions, together.
+    pub lag: u64,
+    /// Sessions that their client has paused.
+    pub paused: u32,
 }
 
 /// One live connection.
@@ -131,6 +144,11 @@ impl Entry {
         self.peer().map(|peer| peer.sessions()).unwrap_or_default()
     }
 
+    /// See [`Peer::backlog`].
+    pub fn backlog(&self) -> Backlog {
+        self.peer().map(|peer| peer.backlog()).unwrap_or_default()
+    }
+
     /// See [`Peer::close`].
     pub fn close(&self, failure: Failure) {
         if let Some(peer) = self.peer() {
@@ -145,7 +163,7 @@ impl Entry {
         if self.client_id().is_some() {
             peer.drain(notice);
         } else {
-            peer.close(Failure::new(Reason::Draining, "this server is leaving").retry_after(RETRY_AFTER));
+            peer.close(leaving());
         }
         true
     }
@@ -160,12 +178,12 @@ impl Entry {
 pub struct Admission {
     registry: Arc<Registry>,
     entry: Arc<Entry>,
-    cause: &'static str,
+    end: ConnectionEnd,
 }
 
 impl Admission {
     pub(super) fn new(registry: Arc<Registry>, entry: Arc<Entry>) -> Self {
-        Self { registry, entry, cause: "GONE" }
+        Self { registry, entry, end: ConnectionEnd::Gone }
     }
 
     /// The entry.
@@ -186,14 +204,14 @@ impl Admission {
         }
     }
 
-    /// Why it ends: a word of the closed vocabulary, for the metric.
-    pub fn set_cause(&mut self, cause: &'static str) {
-        self.cause = cause;
+    /// How it ends, for the metric.
+    pub fn set_end(&mut self, end: ConnectionEnd) {
+        self.end = end;
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.registry.remove(&self.entry, self.cause);
+        self.registry.remove(&self.entry, self.end);
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{vitals::millis, *};
+use crate::error::Reason;
 
 fn registry(config: Config) -> Arc<Registry> {
     Arc::new(Registry::new(config, Arc::new(Metrics::default())))
@@ -37,6 +38,10 @@ impl Peer for Recorder {
 
     fn sessions(&self) -> Vec<SessionStatus> {
         Vec::new()
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::default()
     }
 }
 
@@ -100,10 +105,17 @@ fn pages_are_stable_while_connections_come_and_go() {
 #[test]
 fn a_draining_registry_admits_nobody() {
     let registry = registry(Config::default());
+    let admissions = [registry.admit(addr()).unwrap(), registry.admit(addr()).unwrap()];
+    assert_eq!(registry.metrics.drain_remaining.get(), 0);
     registry.refuse();
     let refused = registry.admit(addr()).unwrap_err();
     assert_eq!(refused.reason, Reason::Draining);
     assert!(refused.retry_after.is_some());
+    for (admission, left) in admissions.into_iter().zip([1, 0]) {
+        assert_eq!(registry.metrics.drain_remaining.get(), left + 1);
+        drop(admission);
+        assert_eq!(registry.metrics.drain_remaining.get(), left);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +153,7 @@ async fn a_client_that_half_closed_owes_no_answer_but_must_take_what_is_sent() {
     admission.entry().vitals().half_closed();
     sweep_for(&registry, 200).await;
     assert_eq!(*recorder.closed.lock(), None);
-    admission.entry().vitals().sending(registry.clock().millis(), 1);
+    admission.entry().vitals().sending(registry.clock().millis(), 1, 1);
     sweep_for(&registry, 18).await;
     assert_eq!(*recorder.closed.lock(), Some(Reason::SlowConnection));
 }
@@ -195,7 +207,7 @@ async fn a_peer_that_takes_nothing_is_closed_as_slow() {
     let registry = registry(Config::default());
     let (admission, recorder) = connected(&registry);
     registry.clock().advance();
-    admission.entry().vitals().sending(registry.clock().millis(), 1);
+    admission.entry().vitals().sending(registry.clock().millis(), 1, 1);
     sweep_for(&registry, 18).await;
     assert_eq!(*recorder.closed.lock(), Some(Reason::SlowConnection));
     assert_eq!(registry.metrics.send_errors.get(), 1, "found out once, not at every look until it is gone");

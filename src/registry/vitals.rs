@@ -60,7 +60,11 @@ pub struct Vitals {
     control_sent: AtomicU64,
     half_closed: AtomicBool,
     received: AtomicU64,
+    received_bytes: AtomicU64,
     sent: AtomicU64,
+    sent_bytes: AtomicU64,
+    published: AtomicU64,
+    delivered: AtomicU64,
     sessions: AtomicU32,
     // The sweep's own: nobody else writes these.
     state: AtomicU8,
@@ -76,7 +80,11 @@ impl Vitals {
             control_sent: AtomicU64::new(0),
             half_closed: AtomicBool::new(false),
             received: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
             sessions: AtomicU32::new(0),
             state: AtomicU8::new(State::Connected as u8),
             state_since: AtomicU64::new(now),
@@ -86,13 +94,14 @@ impl Vitals {
 
     /// A frame has come.
     pub fn received(&self, now: u64) {
-        self.heard(now);
+        self.heard(now, 0);
         self.received.fetch_add(1, Relaxed);
     }
 
     /// Bytes have come, of whatever frame: a large one on a slow link is life too.
-    pub fn heard(&self, now: u64) {
+    pub fn heard(&self, now: u64, bytes: usize) {
         self.last_received.store(now, Relaxed);
+        self.received_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
     /// The client has said all it will ever say: its silence means nothing any more.
@@ -105,10 +114,21 @@ impl Vitals {
         self.control_sent.store(now, Relaxed);
     }
 
-    /// Frames were handed to HTTP/2.
-    pub fn sending(&self, now: u64, frames: u64) {
+    /// Frames, of so many bytes together, were handed to HTTP/2.
+    pub fn sending(&self, now: u64, frames: u64, bytes: usize) {
         self.sending_since.store(now, Relaxed);
         self.sent.fetch_add(frames, Relaxed);
+        self.sent_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// An event of the client's was stored.
+    pub fn published(&self) {
+        self.published.fetch_add(1, Relaxed);
+    }
+
+    /// Events were handed to HTTP/2.
+    pub fn delivered(&self, count: u64) {
+        self.delivered.fetch_add(count, Relaxed);
     }
 
     /// HTTP/2 has taken all it was handed and asks for more.
@@ -134,6 +154,16 @@ impl Vitals {
     /// Frames received and sent.
     pub fn frames(&self) -> (u64, u64) {
         (self.received.load(Relaxed), self.sent.load(Relaxed))
+    }
+
+    /// Bytes received and sent.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.received_bytes.load(Relaxed), self.sent_bytes.load(Relaxed))
+    }
+
+    /// Events published and delivered.
+    pub fn events(&self) -> (u64, u64) {
+        (self.published.load(Relaxed), self.delivered.load(Relaxed))
     }
 
     /// Open sessions.

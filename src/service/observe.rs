@@ -19,11 +19,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
-use tracing::Span;
 
 use self::method::Method;
 use crate::{
-    telemetry::{metrics::Metrics, propagate},
+    telemetry::{self, Span, Traces, metrics::Metrics},
     types::TransportHandle,
 };
 
@@ -34,12 +33,13 @@ pub use self::method::Methods;
 pub struct ObserveLayer {
     methods: Arc<Methods>,
     metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 impl ObserveLayer {
     /// Calls of methods that are not in `methods` are recorded as `unknown`.
-    pub fn new(methods: Methods, metrics: Arc<Metrics>) -> Self {
-        Self { methods: Arc::new(methods), metrics }
+    pub fn new(methods: Methods, metrics: Arc<Metrics>, traces: Traces) -> Self {
+        Self { methods: Arc::new(methods), metrics, traces }
     }
 }
 
@@ -71,31 +71,27 @@ where
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
+    fn call(&mut self, mut request: Request<R>) -> Self::Future {
         let method = self.layer.methods.find(request.uri().path());
         let peer = request.extensions().get().map(|transport: &TransportHandle| transport.peer);
-        let record = Record::open(method, peer, self.layer.metrics.clone());
-        let span = opening(method, peer, request.headers());
+        let span = self.layer.traces.call(telemetry::Call {
+            method: method.full_name,
+            unary: method.is_unary(),
+            headers: request.headers(),
+            authority: request.uri().authority().map(http::uri::Authority::as_str),
+            peer,
+        });
+        let mut record = span.in_scope(|| Record::open(method, peer, self.layer.metrics.clone()));
+        if span.is_traced() {
+            // A publish is a part of its call; and of a stream, the connection says when its opening is over.
+            request.extensions_mut().insert(span.clone());
+        }
+        if method.is_unary() {
+            record.span = span.clone();
+        }
         let future = span.in_scope(|| self.service.call(request));
         Observed { future, span, record: Some(record) }
     }
-}
-
-/// The span of a call up to its response's headers, which is all of a unary call and the opening of a stream: a span
-/// over an hours-long stream would not be seen before it ends. A child of the caller's, if it says so.
-fn opening(method: Method, peer: Option<SocketAddr>, headers: &HeaderMap) -> Span {
-    let span = tracing::info_span!(
-        "call",
-        otel.name = format_args!("{}/{}", method.service, method.name),
-        otel.kind = "server",
-        rpc.system = "grpc",
-        rpc.service = method.service,
-        rpc.method = method.name,
-        network.peer.address = peer.map(tracing::field::display),
-        rpc.grpc.status_code = tracing::field::Empty,
-    );
-    propagate::adopt(&span, headers);
-    span
 }
 
 /// A call whose response has not begun.
@@ -123,10 +119,12 @@ where
         let mut record = this.record.take();
         if let Some(record) = &mut record {
             record.answered(&response);
-            this.span.record("rpc.grpc.status_code", record.code.unwrap_or(Code::Ok) as i32);
+            if let Some(refused) = record.code {
+                this.span.answered(refused);
+            }
         }
-        // The body may live for hours; the span has said what it has to say.
-        this.span = Span::none();
+        // The body may live for hours, and a span is not seen before it ends.
+        this.span = Span::default();
         Poll::Ready(Ok(response.map(|body| ObservedBody { body, record })))
     }
 }
@@ -176,6 +174,8 @@ struct Record {
     code: Option<Code>,
     /// The service is being polled. When this is dropped so, the poll did not return: it panicked.
     inside: bool,
+    /// All of a unary call; nothing of a stream.
+    span: Span,
 }
 
 /// Unary calls are too many to be information; streams are few and long.
@@ -190,7 +190,7 @@ impl Record {
         metrics.rpc_started(method.grpc_type, method.service, method.name);
         let peer_field = peer.map(tracing::field::display);
         record!(method, service = method.service, method = method.name, peer = peer_field, "call opened");
-        Self { method, peer, metrics, opened: Instant::now(), code: None, inside: false }
+        Self { method, peer, metrics, opened: Instant::now(), code: None, inside: false, span: Span::default() }
     }
 
     fn through<T>(&mut self, poll: impl FnOnce() -> T) -> T {
@@ -208,7 +208,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Method { grpc_type, service, name } = self.method;
+        let Method { grpc_type, service, name, .. } = self.method;
         let code = self.code.unwrap_or(if self.inside { Code::Internal } else { Code::Cancelled });
         let took = self.opened.elapsed();
         self.metrics.rpc_handled(grpc_type, service, name, code);
@@ -219,7 +219,9 @@ impl Drop for Record {
             self.metrics.rpc_duration(grpc_type, service, name, took);
         }
         let peer = self.peer.map(tracing::field::display);
-        record!(self.method, service, method = name, peer, code = ?code, took = ?took, "call closed");
+        self.span.answered(code);
+        self.span
+            .in_scope(|| record!(self.method, service, method = name, peer, code = ?code, took = ?took, "call closed"));
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     connection::{self, Call, OutboxBody, Shared},
     error::{Failure, Reason},
     proto::v1::{StreamDataRequest, StreamDataResponse},
+    telemetry::Span,
     types::{KillSwitch, TransportHandle},
 };
 
@@ -52,13 +53,14 @@ impl StreamService {
         let missing = || Failure::new(Reason::Internal, "the call came without its transport");
         let transport = parts.extensions.get::<TransportHandle>().ok_or_else(missing)?.clone();
         let kill = parts.extensions.get::<KillSwitch>().ok_or_else(missing)?.clone();
+        let opening = parts.extensions.get::<Span>().cloned().unwrap_or_default();
         let buffers = BufferSettings::new(DECODE_BUFFER, DECODE_BUFFER);
         let decoder = ProstCodec::<StreamDataResponse, StreamDataRequest>::raw_decoder(buffers);
         let limit = self.0.config.decode_limit();
         let admission = self.0.registry.admit(transport.peer)?;
         let body = Heard::new(body, &self.0, admission.entry().clone());
         let requests = Streaming::new_request(decoder, body, None, Some(limit));
-        Ok(connection::spawn(&self.0, Call { requests, client_id, transport, kill }, admission))
+        Ok(connection::spawn(&self.0, Call { requests, client_id, transport, kill, opening }, admission))
     }
 }
 

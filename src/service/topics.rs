@@ -9,13 +9,13 @@ use tonic::{Request, Response, Status};
 
 use super::page;
 use crate::{
-    connection::class_frame,
+    connection::{Shared, class_frame},
     error::{Failure, Reason},
     hub::{Class, Hub},
     log::{Log, Position, Record},
     proto::v1::{self, topic_service_server::TopicService},
-    telemetry::metrics::Metrics,
-    types::{Cursor, Invalid, Published, Topic},
+    telemetry::{Publishing, Span, Traces, metrics::Metrics},
+    types::{Cursor, Invalid, NewEvent, Published, Topic},
 };
 
 /// Most events of one `PublishBatch`.
@@ -29,14 +29,20 @@ pub(super) struct Topics {
     hub: Arc<Hub>,
     max_payload: usize,
     metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 impl Topics {
-    pub(super) fn new(hub: Arc<Hub>, max_payload: usize, metrics: Arc<Metrics>) -> Self {
-        Self { hub, max_payload, metrics }
+    pub(super) fn new(shared: &Shared) -> Self {
+        Self {
+            hub: shared.hub.clone(),
+            max_payload: shared.config.max_payload(),
+            metrics: shared.metrics.clone(),
+            traces: shared.traces.clone(),
+        }
     }
 
-    fn publish(&self, topic: &Topic, event: v1::NewEvent) -> Result<v1::PublishResponse, Failure> {
+    fn publish(&self, topic: &Topic, event: v1::NewEvent, call: &Span) -> Result<v1::PublishResponse, Failure> {
         let size = event.payload.len();
         let published = if size > self.max_payload {
             let message = format!("the payload is {size} bytes, the limit {}", self.max_payload);
@@ -45,7 +51,7 @@ impl Topics {
             let failure = Failure::new(Reason::InvalidField, "only a session can have keys that die with it");
             Err(failure.with("field", "event.session_scoped"))
         } else {
-            event.into_event(None).check().map_err(Failure::from).and_then(|event| self.hub.publish(topic, event))
+            event.into_event(None).check().map_err(Failure::from).and_then(|event| self.store(topic, event, call))
         };
         let Published { cursor, duplicate, durability } =
             published.inspect_err(|failure| self.metrics.publish_failed(failure.reason))?;
@@ -53,7 +59,16 @@ impl Topics {
         Ok(v1::PublishResponse { cursor: Some(cursor.into()), duplicate, durability })
     }
 
-    fn publish_all(&self, request: v1::PublishBatchRequest) -> Result<v1::PublishBatchResponse, Failure> {
+    fn store(&self, topic: &Topic, mut event: NewEvent, call: &Span) -> Result<Published, Failure> {
+        let call = call.context();
+        let publishing = Publishing { topic: topic.as_str(), session: None, call: call.as_ref() };
+        let span = self.traces.publish(publishing, &mut event);
+        let published = span.in_scope(|| self.hub.publish(topic, event));
+        span.published(published.as_ref());
+        published
+    }
+
+    fn publish_all(&self, request: v1::PublishBatchRequest, call: &Span) -> Result<v1::PublishBatchResponse, Failure> {
         let topic = Topic::parse(&request.topic)?;
         if !(1..=MAX_BATCH).contains(&request.events.len()) {
             let problem = format!("has {} events; 1 to {MAX_BATCH} are allowed", request.events.len());
@@ -61,7 +76,7 @@ impl Topics {
         }
         let mut answer = v1::PublishBatchResponse::default();
         for event in request.events {
-            match self.publish(&topic, event) {
+            match self.publish(&topic, event, call) {
                 Ok(stored) => answer.stored.push(stored),
                 Err(failure) => {
                     answer.failure = Some(failure.into());
@@ -90,6 +105,11 @@ impl Topics {
         }
         Ok(v1::ReadHistoryResponse { events, next: Some(next.into()), head: Some(log.head().into()), gap })
     }
+}
+
+/// The span of a call.
+fn span<T>(request: &Request<T>) -> Span {
+    request.extensions().get::<Span>().cloned().unwrap_or_default()
 }
 
 /// The event that a record holds: the record is an element of `Delivery.events`, so a delivery reads it back.
@@ -128,16 +148,17 @@ fn topic_row((topic, line, class, readers): (Topic, crate::broker::Line, Class, 
 #[tonic::async_trait]
 impl TopicService for Topics {
     async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
-        let request = request.into_inner();
+        let (call, request) = (span(&request), request.into_inner());
         let topic = Topic::parse(&request.topic).map_err(Failure::from)?;
-        Ok(Response::new(self.publish(&topic, request.event.unwrap_or_default())?))
+        Ok(Response::new(self.publish(&topic, request.event.unwrap_or_default(), &call)?))
     }
 
     async fn publish_batch(
         &self,
         request: Request<v1::PublishBatchRequest>,
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
-        Ok(Response::new(self.publish_all(request.into_inner())?))
+        let call = span(&request);
+        Ok(Response::new(self.publish_all(request.into_inner(), &call)?))
     }
 
     async fn read_history(

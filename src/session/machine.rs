@@ -298,10 +298,9 @@ impl Session {
     /// True if more than `limit` events wait for which the session has no credit. Without any limit on credit, what
     /// HTTP/2 does not take waits as well. History that was asked for does not count, nor does a session that only reads
     /// up to a certain place.
-    fn is_overdue(&self, limit: u64, log: &Log) -> bool {
+    pub fn is_overdue(&self, limit: u64, log: &Log) -> bool {
         let (at, head) = (self.cursor, log.head());
-        let reads_history = self.stop_at.is_some() || at.offset < self.history_end;
-        if at.epoch != head.epoch || reads_history {
+        if at.epoch != head.epoch || self.reads_history() {
             return false;
         }
         let covered = if self.paused { 0 } else { self.allowance.remaining() };
@@ -320,6 +319,16 @@ impl Session {
     /// Where it will be once it has been told what will not come: nothing before that can be delivered any more.
     pub fn onward(&self, log: &Log) -> Cursor {
         self.gap(log).map_or(self.cursor, |gap| gap.to)
+    }
+
+    /// True while what it is sent was stored before it asked for it, or is all that it will be sent.
+    pub fn reads_history(&self) -> bool {
+        self.stop_at.is_some() || self.cursor.offset < self.history_end
+    }
+
+    /// Events between its place and the newest.
+    pub fn lag(&self, log: &Log) -> u64 {
+        log.head().offset.saturating_sub(self.cursor.offset)
     }
 
     /// The last position sent.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::Targets;
 
+use super::level;
 use crate::types::Secret;
 
 /// `[telemetry]`.
@@ -20,6 +20,8 @@ pub struct Config {
     pub report_interval: Duration,
     /// `[telemetry.otlp]`.
     pub otlp: Otlp,
+    /// `[telemetry.traces]`.
+    pub traces: Traces,
 }
 
 impl Default for Config {
@@ -29,6 +31,7 @@ impl Default for Config {
             format: Format::Auto,
             report_interval: Duration::from_secs(60),
             otlp: Otlp::default(),
+            traces: Traces::default(),
         }
     }
 }
@@ -45,33 +48,43 @@ pub enum Format {
     Json,
 }
 
-/// `[telemetry.otlp]`: traces to an OpenTelemetry collector. The `OTEL_*` variables of the specification fill what is
-/// left empty here, and switch the export on by themselves.
+/// `[telemetry.otlp]`: traces to an OpenTelemetry collector. The `OTEL_*` variables of the specification win over what
+/// stands here, and switch the export on by themselves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Otlp {
     /// Whether to export.
     pub enabled: bool,
-    /// URL of the collector's gRPC port; empty for `OTEL_EXPORTER_OTLP_ENDPOINT`, or else `http://localhost:4317`.
+    /// URL of the collector's gRPC port; empty for `http://localhost:4317`.
     pub endpoint: String,
     /// `name=value` pairs, separated by commas, sent with each export.
     pub headers: Secret,
     /// Longest time one export may take.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Share of new traces that is kept, 0 to 1; a sampled parent is always followed.
+}
+
+/// `[telemetry.traces]`: how much of what happens becomes spans, where traces are exported.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traces {
+    /// Share of streams whose opening and close are traced, 0 to 1, where the caller does not say.
+    pub stream_ratio: f64,
+    /// Share of publishes and of unary calls that are traced, 0 to 1, where the caller does not say.
     pub sample_ratio: f64,
+    /// Most publishes and calls a second that are traced because their caller asked for it.
+    pub max_forced_per_second: u32,
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self { stream_ratio: 1.0, sample_ratio: 0.01, max_forced_per_second: 100 }
+    }
 }
 
 impl Default for Otlp {
     fn default() -> Self {
-        Self {
-            enabled: false,
-            endpoint: String::new(),
-            headers: Secret::default(),
-            timeout: Duration::from_secs(10),
-            sample_ratio: 1.0,
-        }
+        Self { enabled: false, endpoint: String::new(), headers: Secret::default(), timeout: Duration::from_secs(10) }
     }
 }
 
@@ -84,10 +97,8 @@ impl Config {
                 problems.push((key.to_owned(), sentence));
             }
         };
-        let directives = self.log.parse::<Targets>();
-        must(!self.log.trim().is_empty(), "log", "must not be empty; write \"off\" for no logs".into());
-        if let Err(error) = directives {
-            must(false, "log", format!("is {:?}, which is no level or list of directives: {error}", self.log));
+        if let Err(problem) = level::parse(&self.log) {
+            must(false, "log", problem);
         }
         must(
             self.report_interval.is_zero() || self.report_interval >= Duration::from_secs(1),
@@ -101,7 +112,11 @@ impl Config {
             "must be empty or a URL that begins with http:// or https://".into(),
         );
         must(!self.otlp.timeout.is_zero(), "otlp.timeout", "must be longer than zero".into());
-        must((0.0..=1.0).contains(&self.otlp.sample_ratio), "otlp.sample_ratio", "must be from 0 to 1".into());
+        for (key, ratio) in
+            [("traces.stream_ratio", self.traces.stream_ratio), ("traces.sample_ratio", self.traces.sample_ratio)]
+        {
+            must((0.0..=1.0).contains(&ratio), key, "must be from 0 to 1".into());
+        }
         problems
     }
 }
@@ -117,7 +132,9 @@ mod tests {
 
     #[test]
     fn a_log_directive_that_is_none_is_named() {
-        let config = Config { log: "info,bowline=loud".into(), ..Config::default() };
-        assert_eq!(config.problems().first().map(|(key, _)| key.as_str()), Some("log"));
+        for log in ["info,bowline=loud", "bowline[x]=info", "debgu", ""] {
+            let config = Config { log: log.into(), ..Config::default() };
+            assert_eq!(config.problems().first().map(|(key, _)| key.as_str()), Some("log"), "{log:?}");
+        }
     }
 }

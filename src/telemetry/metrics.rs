@@ -5,11 +5,13 @@
 //! does not grow with clients, sessions or topics. What is counted per event or frame is a bare atomic; only rare
 //! things (an end, a refusal, a unary call) look their series up.
 
+mod exemplar;
 mod histogram;
 mod process;
 mod rpc;
 mod runtime;
 mod text;
+pub mod words;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -17,7 +19,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use self::histogram::Histogram;
+use self::words::{ConnectionEnd, Gap, HandshakeEnd, Recovery, Refusal, SessionEnd, SlowAction, TransportEnd};
+pub use self::{
+    histogram::{CountHistogram, Histogram},
+    process::resident_bytes,
+};
 use crate::{error::Reason, lifecycle::Phase};
 
 /// Counters by why something ended.
@@ -27,7 +33,7 @@ type ByReason = Family<Because, Counter>;
 /// Counters by what was done.
 type ByAction = Family<Action, Counter>;
 /// Counters by how a session came back.
-type ByRecovery = Family<Recovery, Counter>;
+type ByRecovery = Family<Recovered, Counter>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cause {
@@ -45,7 +51,7 @@ struct Action {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Recovery {
+struct Recovered {
     recovery: &'static str,
 }
 
@@ -75,6 +81,8 @@ macro_rules! instruments {
 instruments! {
     /// Connections (StreamData calls) being served.
     pub connections_active: Gauge = "bowline_connections_active";
+    /// Most connections that are admitted: the setting `registry.max_connections`.
+    pub connections_limit: Gauge = "bowline_connections_limit";
     /// Connections admitted since the start.
     pub connections_opened: Counter = "bowline_connections_opened";
     /// Connections that ended, by cause.
@@ -107,8 +115,11 @@ instruments! {
     pub sessions_expired: Counter = "bowline_sessions_expired";
     /// Publishes refused or failed, by reason.
     publishes_failed: ByReason = "bowline_publishes_failed";
-    /// Seconds from the acceptance of a publish to the write of its delivery.
+    /// Seconds from the acceptance of a publish to the write of its delivery; of what a session reads as history, or made
+    /// wait by a pause, by its credit or by its rate, nothing is counted.
     pub delivery_latency: Histogram = "bowline_delivery_latency_seconds";
+    /// Events between a session's place and the newest, looked at with each heartbeat of its connection.
+    pub session_lag: CountHistogram = "bowline_session_lag_events";
     /// Frames received from clients.
     pub frames_received: Counter = "bowline_frames_received";
     /// Bytes of the frames received.
@@ -132,11 +143,15 @@ instruments! {
     /// Sockets closed, by cause.
     transports_closed: ByCause = "bowline_transports_closed";
     /// Handshakes that failed, by cause.
-    handshakes_failures: ByCause = "bowline_handshakes_failed";
-    /// Phase of the process: 0 starting, 1 serving, 2 lame duck, 3 draining, 4 stopped.
+    handshakes_failed: ByCause = "bowline_handshakes_failed";
+    /// Phase of the process: 0 starting, 1 serving, 2 lame duck, 3 draining, 4 drained, 5 stopped.
     pub drain_state: Gauge = "bowline_drain_state";
+    /// Connections that a drain has yet to see leave; 0 until clients are being told to move.
+    pub drain_remaining: Gauge = "bowline_drain_remaining";
     /// Spans that could not be exported.
     pub telemetry_dropped: Counter = "bowline_telemetry_dropped";
+    /// Publishes and calls whose caller asked for a trace when too many did.
+    pub traces_unfollowed: Counter = "bowline_traces_unfollowed";
 }
 
 impl Metrics {
@@ -149,37 +164,62 @@ impl Metrics {
         if let Ok(handle) = tokio::runtime::Handle::try_current() {
             registry.register_collector(Box::new(runtime::Collector::new(handle)));
         }
-        Self::register(registry)
+        let metrics = Self::register(registry);
+        metrics.announce();
+        metrics
     }
 
-    /// A connection ended. `cause` is a word of a closed set.
-    pub fn connection_closed(&self, cause: &'static str) {
-        self.connections_closed.get_or_create(&Cause { cause }).inc();
+    /// Makes the series of the small sets, so that a first time is seen as a rise, and a silence is a zero. Any reason
+    /// can end a connection, a session or a publish in theory; of those sets only what comes to pass has a series.
+    fn announce(&self) {
+        for refusal in Refusal::ALL {
+            self.connections_rejected.get_or_create(&Because { reason: refusal.as_str() }).inc_by(0);
+        }
+        for recovery in Recovery::ALL {
+            self.session_opens.get_or_create(&Recovered { recovery: recovery.as_str() }).inc_by(0);
+        }
+        for reason in Gap::ALL {
+            self.gaps.get_or_create(&Because { reason: reason.as_str() }).inc_by(0);
+        }
+        for action in SlowAction::ALL {
+            self.slow_sessions.get_or_create(&Action { action: action.as_str() }).inc_by(0);
+        }
+        for end in TransportEnd::ALL {
+            self.transports_closed.get_or_create(&Cause { cause: end.as_str() }).inc_by(0);
+        }
+        for end in HandshakeEnd::ALL {
+            self.handshakes_failed.get_or_create(&Cause { cause: end.as_str() }).inc_by(0);
+        }
+    }
+
+    /// A connection ended.
+    pub fn connection_closed(&self, end: ConnectionEnd) {
+        self.connections_closed.get_or_create(&Cause { cause: end.as_str() }).inc();
     }
 
     /// A connection was refused.
-    pub fn rejected(&self, reason: Reason) {
-        self.connections_rejected.get_or_create(&Because { reason: reason.as_str() }).inc();
+    pub fn rejected(&self, refusal: Refusal) {
+        self.connections_rejected.get_or_create(&Because { reason: refusal.as_str() }).inc();
     }
 
-    /// A session was opened or resumed: `FRESH`, `FULL` or `PARTIAL`.
-    pub fn session_opened(&self, recovery: &'static str) {
-        self.session_opens.get_or_create(&Recovery { recovery }).inc();
+    /// A session was opened or resumed.
+    pub fn session_opened(&self, recovery: Recovery) {
+        self.session_opens.get_or_create(&Recovered { recovery: recovery.as_str() }).inc();
     }
 
-    /// A session was closed. `reason` is a word of a closed set.
-    pub fn session_closed(&self, reason: &'static str) {
-        self.sessions_closed.get_or_create(&Because { reason }).inc();
+    /// A session was closed, or not opened.
+    pub fn session_closed(&self, end: SessionEnd) {
+        self.sessions_closed.get_or_create(&Because { reason: end.as_str() }).inc();
     }
 
-    /// A Gap was announced. `reason` is the name of a `GapReason` of the protocol.
-    pub fn gap(&self, reason: &'static str) {
-        self.gaps.get_or_create(&Because { reason }).inc();
+    /// A Gap was announced.
+    pub fn gap(&self, reason: Gap) {
+        self.gaps.get_or_create(&Because { reason: reason.as_str() }).inc();
     }
 
-    /// A delivery policy acted. `action` is the name of a `DeliveryPolicy` of the protocol.
-    pub fn slow_session(&self, action: &'static str) {
-        self.slow_sessions.get_or_create(&Action { action }).inc();
+    /// A delivery policy acted.
+    pub fn slow_session(&self, action: SlowAction) {
+        self.slow_sessions.get_or_create(&Action { action: action.as_str() }).inc();
     }
 
     /// A publish was refused or failed.
@@ -187,14 +227,14 @@ impl Metrics {
         self.publishes_failed.get_or_create(&Because { reason: reason.as_str() }).inc();
     }
 
-    /// A socket was closed. `cause` is a word of a closed set.
-    pub fn transport_closed(&self, cause: &'static str) {
-        self.transports_closed.get_or_create(&Cause { cause }).inc();
+    /// A socket was closed.
+    pub fn transport_closed(&self, end: TransportEnd) {
+        self.transports_closed.get_or_create(&Cause { cause: end.as_str() }).inc();
     }
 
-    /// A handshake (TLS, preface) failed. `cause` is a word of a closed set.
-    pub fn handshakes_failed(&self, cause: &'static str) {
-        self.handshakes_failures.get_or_create(&Cause { cause }).inc();
+    /// A handshake (TLS, preface) failed.
+    pub fn handshake_failed(&self, end: HandshakeEnd) {
+        self.handshakes_failed.get_or_create(&Cause { cause: end.as_str() }).inc();
     }
 
     /// The process entered `phase`.
@@ -202,8 +242,12 @@ impl Metrics {
         self.drain_state.set(i64::from(phase as u8));
     }
 
-    /// Everything, in the OpenMetrics 1.0 text format.
+    /// Everything, in the OpenMetrics 1.0 text format, with exemplars.
     pub fn encode_openmetrics(&self) -> String {
+        self.delivery_latency.annotate(self.encode(), "bowline_delivery_latency_seconds")
+    }
+
+    fn encode(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
         // Writing to a String does not fail, and our own encoders return no other error.
         if prometheus_client::encoding::text::encode(&mut out, &self.registry).is_err() {
@@ -214,7 +258,7 @@ impl Metrics {
 
     /// Everything, in the Prometheus text format 0.0.4.
     pub fn encode_text(&self) -> String {
-        text::from_openmetrics(&self.encode_openmetrics())
+        text::from_openmetrics(&self.encode())
     }
 }
 
@@ -247,11 +291,11 @@ mod tests {
     fn counters_have_their_suffix_in_every_line_of_the_text_format() {
         let metrics = Metrics::new();
         metrics.connections_opened.inc();
-        metrics.connection_closed("client_closed");
-        metrics.rejected(Reason::MaxConnections);
+        metrics.connection_closed(ConnectionEnd::Ok);
+        metrics.rejected(Refusal::MaxConnections);
         let text = metrics.encode_text();
         assert!(text.contains("# TYPE bowline_connections_opened_total counter\nbowline_connections_opened_total 1\n"));
-        assert!(text.contains("bowline_connections_closed_total{cause=\"client_closed\"} 1\n"), "{text}");
+        assert!(text.contains("bowline_connections_closed_total{cause=\"OK\"} 1\n"), "{text}");
         assert!(text.contains("bowline_connections_rejected_total{reason=\"MAX_CONNECTIONS\"} 1\n"), "{text}");
         assert!(text.contains("# TYPE bowline_build_info gauge\nbowline_build_info{version="), "{text}");
         assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");

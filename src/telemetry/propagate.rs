@@ -1,141 +1,88 @@
-//! W3C trace context, between headers, events and spans.
+//! W3C trace context, as text.
 //!
-//! A call's metadata can carry it once; a stream lives on for hours, so an event carries its own `traceparent`.
+//! A call's metadata can carry it once; a stream lives on for hours, so an event carries its own.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use opentelemetry::{
-    Context,
-    propagation::{Extractor, Injector, TextMapPropagator},
-    trace::TraceContextExt as _,
+    propagation::{Extractor, TextMapPropagator},
+    trace::{SpanContext, TraceContextExt as _},
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 
-/// The context that the headers of a request carry; an empty one if they carry none, or none that is valid.
-pub fn extract(headers: &HeaderMap) -> Context {
-    TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
+/// The context that the headers of a request carry; none if they carry none, or none that is valid.
+pub(super) fn from_headers(headers: &HeaderMap) -> Option<SpanContext> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    parse(text(TRACEPARENT)?, text(TRACESTATE).unwrap_or_default())
 }
 
-/// Writes a context into the headers of a request; nothing if it is empty.
-pub fn inject(context: &Context, headers: &mut HeaderMap) {
-    TraceContextPropagator::new().inject_context(context, &mut HeadersMut(headers));
-}
-
-/// The context of a `traceparent`; an empty one if it is not valid.
-pub fn from_traceparent(text: &str) -> Context {
-    TraceContextPropagator::new().extract_with_context(&Context::new(), &Traceparent(text))
-}
-
-/// The `traceparent` of a span, for an event that it publishes; `None` if the span is not part of a trace.
-pub fn traceparent(span: &Span) -> Option<String> {
-    let context = span.context();
+/// The context that these two values make; none if it is not valid.
+pub(super) fn parse(traceparent: &str, tracestate: &str) -> Option<SpanContext> {
+    if traceparent.is_empty() {
+        return None;
+    }
+    let context = TraceContextPropagator::new().extract_with_context(
+        // Not of the thread's current span: that is somebody else.
+        &opentelemetry::Context::new(),
+        &Values { traceparent, tracestate },
+    );
     let context = context.span().span_context().clone();
-    context
-        .is_valid()
-        .then(|| format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8() & 1))
+    context.is_valid().then_some(context)
 }
 
-/// Makes the span of an incoming request a child of its sender's. Without tracing it does nothing.
-pub fn adopt(span: &Span, headers: &HeaderMap) {
-    // Fails only without an exporter (nothing to do) or for a span that has begun (a mistake that costs a link).
-    span.set_parent(extract(headers)).ok();
+/// The `traceparent` of a span.
+pub(super) fn traceparent(context: &SpanContext) -> String {
+    let flags = u8::from(context.is_sampled());
+    format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id())
 }
 
-/// Links a span to the one an event was published in. Without tracing it does nothing.
-pub fn link(span: &Span, traceparent: &str) {
-    let context = from_traceparent(traceparent).span().span_context().clone();
-    if context.is_valid() {
-        span.add_link(context);
-    }
+struct Values<'a> {
+    traceparent: &'a str,
+    tracestate: &'a str,
 }
 
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
+impl Extractor for Values<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
-    }
-}
-
-struct HeadersMut<'a>(&'a mut HeaderMap);
-
-impl Injector for HeadersMut<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        // The propagator writes an empty `tracestate` where there is none.
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value))
-            && !value.is_empty()
-        {
-            self.0.insert(name, value);
+        match key {
+            TRACEPARENT => Some(self.traceparent),
+            TRACESTATE => Some(self.tracestate).filter(|value| !value.is_empty()),
+            _ => None,
         }
     }
-}
-
-struct Traceparent<'a>(&'a str);
-
-impl Extractor for Traceparent<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        (key == TRACEPARENT).then_some(self.0)
-    }
 
     fn keys(&self) -> Vec<&str> {
-        vec![TRACEPARENT]
+        vec![TRACEPARENT, TRACESTATE]
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::TracerProvider as _;
-    use opentelemetry_sdk::trace::SdkTracerProvider;
-    use tracing_subscriber::layer::SubscriberExt as _;
+    use http::HeaderValue;
 
     use super::*;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn a_context_goes_through_headers_unchanged() {
+    fn a_context_is_read_from_headers_with_its_state_and_written_as_it_was() {
         let mut headers = HeaderMap::new();
-        inject(&from_traceparent(PARENT), &mut headers);
-        assert_eq!(headers.get(TRACEPARENT).unwrap(), PARENT);
-        assert_eq!(headers.len(), 1);
-        assert_eq!(extract(&headers).span().span_context().trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+        headers.insert(TRACEPARENT, HeaderValue::from_static(PARENT));
+        headers.insert(TRACESTATE, HeaderValue::from_static("vendor=opaque"));
+        let context = from_headers(&headers).unwrap();
+        assert_eq!(context.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(context.trace_state().get("vendor"), Some("opaque"));
+        assert!(context.is_sampled() && context.is_remote());
+        assert_eq!(traceparent(&context), PARENT);
     }
 
     #[test]
     fn what_is_no_context_is_taken_for_none() {
         for bad in ["", "00-0-0-0", "hello", "00-00000000000000000000000000000000-b7ad6b7169203331-01"] {
-            assert!(!from_traceparent(bad).span().span_context().is_valid(), "{bad:?}");
+            assert!(parse(bad, "").is_none(), "{bad:?}");
         }
-        let mut headers = HeaderMap::new();
-        inject(&Context::new(), &mut headers);
-        assert!(headers.is_empty());
-    }
-
-    #[test]
-    fn a_span_continues_the_trace_of_its_caller() {
-        let provider = SdkTracerProvider::builder().build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || {
-            let mut headers = HeaderMap::new();
-            headers.insert(TRACEPARENT, HeaderValue::from_static(PARENT));
-            let span = tracing::info_span!("call");
-            adopt(&span, &headers);
-            let own = traceparent(&span).unwrap();
-            assert!(own.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && own.ends_with("-01"), "{own}");
-            assert!(!own.contains("b7ad6b7169203331"));
-        });
-    }
-
-    #[test]
-    fn a_span_that_nobody_follows_has_no_traceparent() {
-        assert_eq!(traceparent(&Span::none()), None);
+        assert!(from_headers(&HeaderMap::new()).is_none());
+        assert!(parse(PARENT, "no state at all").is_some(), "a broken state costs only itself");
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ClientId, Invalid, SessionId, Timestamp};
+use super::{ClientId, Invalid, PublishTrace, SessionId, Timestamp};
 
 /// Longest key, bytes.
 const MAX_KEY_LEN: usize = 255;
@@ -20,6 +20,10 @@ const MAX_HEADERS: usize = 32;
 const MAX_HEADER_BYTES: usize = 4096;
 /// Longest dedupe id, bytes.
 const MAX_DEDUPE_LEN: usize = 128;
+/// Longest `traceparent`, bytes: 55 in its present version, and room for another.
+const MAX_TRACEPARENT_LEN: usize = 64;
+/// Longest `tracestate`, bytes: what its specification has everybody pass on.
+const MAX_TRACESTATE_LEN: usize = 512;
 
 /// A position in a topic. Offsets are compared only inside one epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -86,6 +90,10 @@ pub struct NewEvent {
     pub headers: HashMap<String, String>,
     /// W3C `traceparent` of the publisher.
     pub traceparent: String,
+    /// W3C `tracestate` beside it.
+    pub tracestate: String,
+    /// The span in which it is published, if that is traced.
+    pub trace: Option<Arc<PublishTrace>>,
     /// Who published it; none for a back end.
     pub publisher: Option<ClientId>,
     /// How a repeat is recognised.
@@ -108,8 +116,11 @@ impl NewEvent {
         if self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_HEADER_BYTES {
             return Err(Invalid::new("event.headers", format!("is larger than {MAX_HEADER_BYTES} bytes")));
         }
-        if self.traceparent.len() > 64 {
-            return Err(Invalid::new("event.traceparent", "is longer than 64 bytes"));
+        if self.traceparent.len() > MAX_TRACEPARENT_LEN {
+            return Err(Invalid::new("event.traceparent", format!("is longer than {MAX_TRACEPARENT_LEN} bytes")));
+        }
+        if self.tracestate.len() > MAX_TRACESTATE_LEN {
+            return Err(Invalid::new("event.tracestate", format!("is longer than {MAX_TRACESTATE_LEN} bytes")));
         }
         if self.dedupe.id.as_ref().is_some_and(|id| id.len() > MAX_DEDUPE_LEN) {
             return Err(Invalid::new("event.dedupe_id", format!("is longer than {MAX_DEDUPE_LEN} bytes")));

@@ -1,5 +1,8 @@
 //! The port for operators, over real HTTP.
 
+mod listings;
+mod log_level;
+
 use std::collections::HashMap;
 
 use tonic::Code;
@@ -134,15 +137,15 @@ async fn an_operator_closes_one_connection_and_its_client_is_told_why() {
 
 #[tokio::test]
 async fn a_token_that_was_configured_is_not_shown_and_a_wrong_one_changes_nothing() {
-    let server = TestServer::with(&[("admin.token", "canary-0123456789")]).await;
+    let server = TestServer::with(&[("admin.token", "secretword-0123456789")]).await;
     let _alice = server.connect("alice").await;
-    assert!(!get(server.admin, "/config", "").await.body.contains("canary"));
+    assert!(!get(server.admin, "/config", "").await.body.contains("secretword"));
     let rows = get(server.admin, "/connections", "").await.json();
     let path = format!("/connections/{}", rows["connections"][0]["connection_id"].as_str().unwrap());
     let close = |header: &'static str| ask(server.admin, "DELETE", &path, header, "");
-    assert_eq!(close("authorization: Bearer canary-0123456780").await.status, 401);
+    assert_eq!(close("authorization: Bearer secretword-0123456780").await.status, 401);
     assert_eq!(server.connections(), 1);
-    assert_eq!(close("authorization: Bearer canary-0123456789").await.status, 204);
+    assert_eq!(close("authorization: Bearer secretword-0123456789").await.status, 204);
     eventually("it was closed", || server.connections() == 0).await;
     server.leave().await;
 }

@@ -226,6 +226,40 @@ async fn one_connection_more_than_there_may_be_is_refused_and_told_when_to_come_
     server.leave().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_all_come_at_once_are_told_to_come_again_one_by_one() {
+    let server = TestServer::with(&[("registry.max_opens_per_second", "5")]).await;
+    let begun = tokio::time::Instant::now();
+    let calls = futures_util::future::join_all((0..40).map(|_| server.try_call(&[]))).await;
+    let admitted = calls.iter().filter(|call| call.is_ok()).count();
+    let most = 5 + 5 * (begun.elapsed().as_secs() as usize + 1);
+    assert!((5..=most).contains(&admitted), "{admitted} were admitted in {:?}", begun.elapsed());
+    let mut waits = Vec::new();
+    for refused in calls.iter().filter_map(|call| call.as_ref().err()) {
+        assert_status(refused, Code::ResourceExhausted, "OPEN_RATE");
+        waits.push(refused.get_error_details().retry_info().and_then(|retry| retry.retry_delay).expect("RetryInfo"));
+    }
+    assert!(waits.iter().all(|wait| *wait >= Duration::from_secs(1)), "{waits:?}");
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() > 1, "all at the same moment again");
+    let counted = server.sample("bowline_connections_rejected_total{reason=\"OPEN_RATE\"}");
+    assert_eq!(counted, (40 - admitted) as f64);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn a_client_of_the_library_that_is_refused_for_a_moment_is_let_in_later() {
+    let server = TestServer::with(&[("registry.max_opens_per_second", "1")]).await;
+    let _first = server.connect("first").await;
+    let client = bowline::client::Client::builder(format!("http://{}", server.address)).wait_for_server();
+    let begun = tokio::time::Instant::now();
+    let client = crate::support::within("a place", client.connect()).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(900), "it did not wait: {:?}", begun.elapsed());
+    client.close().await;
+    server.leave().await;
+}
+
 #[tokio::test]
 async fn a_call_that_was_not_greeted_takes_a_place_like_any_other() {
     let settings = [("registry.max_connections", "1"), ("connection.hello_timeout", "200ms")];

@@ -6,9 +6,13 @@
 mod admin;
 mod cli;
 mod client;
+#[path = "../support/collector.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
+mod collector;
 mod delivery;
 mod handshake;
 mod liveness;
+mod metrics;
 mod processes;
 mod publish;
 mod rules;
@@ -18,4 +22,5 @@ mod served;
 mod sessions;
 mod shutdown;
 mod support;
+mod tracing;
 mod unary;

@@ -26,6 +26,7 @@ async fn an_event_reaches_everybody_who_reads_as_it_was_published() {
         operation: Operation::Delete as i32,
         headers: [("name".to_owned(), "value".to_owned())].into(),
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+        tracestate: "vendor=opaque".to_owned(),
         ..event("x")
     };
     let request = alice.ask(with(1, 1, sent.clone())).await;
@@ -43,7 +44,7 @@ async fn an_event_reaches_everybody_who_reads_as_it_was_published() {
     assert_eq!((cursor.offset, cursor.time_us, answer.durability), (own.offset, own.time_us, durability));
     assert_eq!((own.publisher.as_str(), own.operation()), ("alice", Operation::Delete));
     assert_eq!((&own.key, &own.payload, &own.headers), (&sent.key, &sent.payload, &sent.headers));
-    assert_eq!(own.traceparent, sent.traceparent);
+    assert_eq!((&own.traceparent, &own.tracestate), (&sent.traceparent, &sent.tracestate));
     assert_eq!(bob.events(1, 1).await, [own]);
     server.leave().await;
 }

@@ -1,6 +1,7 @@
 //! Leaving: who is told what, who is still served, and that it ends whatever clients do.
 
 mod bounded;
+mod http;
 mod program;
 
 use std::time::Duration;

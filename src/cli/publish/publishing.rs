@@ -43,6 +43,7 @@ pub(super) struct Publishing<'a> {
 }
 
 /// What happens next while lines are read and answers come in.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 enum Step {
     Line(Option<Bytes>),
     Answer(Result<Published, Error>),

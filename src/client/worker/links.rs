@@ -55,6 +55,10 @@ impl Worker {
     /// The successor is welcomed: the sessions go over to it, and the one before is read to its end.
     pub(super) fn promote(&mut self, now: Instant) {
         self.unlink(Role::Retiring, now);
+        // One that is left has held as well as one that is lost: what went wrong before it is over.
+        if let Some(left) = self.active.as_ref().filter(|link| link.welcome.is_some()) {
+            self.retry.held(left.since, now);
+        }
         self.retiring = self.active.take();
         self.active = self.successor.take();
         for conversation in self.conversations.values_mut() {

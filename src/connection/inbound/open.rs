@@ -12,27 +12,44 @@ use crate::{
     hub::{Class, Feed, Policy, PolicyName, Reader},
     proto::v1::{self, stream_data_response::Frame},
     session::{Attachment, Estate, Kick, Numbering, Recovery, Session},
+    telemetry::{
+        Span,
+        metrics::words::{self, SessionEnd},
+    },
     types::{Producer, SessionId, Topic},
 };
 
 impl Inbound {
     /// Opens a session. A refusal is told as SessionClosed and returned for the Reply; the outer `Err` ends the stream.
-    pub(super) fn open_session(&self, open: v1::OpenSession) -> Result<Result<(), Failure>, Failure> {
+    pub(super) fn open_session(&mut self, open: v1::OpenSession) -> Result<Result<(), Failure>, Failure> {
         let alias = open.session;
         let (taken, count) = self.outbox.occupancy(alias);
         if alias == 0 || taken {
             return Err(Failure::new(Reason::Protocol, format!("the session alias {alias} is zero or in use")));
         }
-        let done = self.try_open(open, count);
+        let span = self.opening_span(&open);
+        let done = span.in_scope(|| self.try_open(open, count));
+        match &done {
+            Ok(recovery) => span.set("bowline.recovery", words::Recovery::from(*recovery).as_str()),
+            Err(failure) => span.failed(failure.reason.as_str(), failure.reason.code()),
+        }
         if let Err(failure) = &done {
             let (reason, failure) = (failure.reason, Some(failure.clone().into()));
-            self.shared.metrics.session_closed(reason.as_str());
+            self.shared.metrics.session_closed(SessionEnd::Failed(reason));
             self.outbox.send(Frame::SessionClosed(v1::SessionClosed { session: alias, failure }));
         }
-        Ok(done)
+        Ok(done.map(|_| ()))
     }
 
-    fn try_open(&self, open: v1::OpenSession, count: usize) -> Result<(), Failure> {
+    /// Part of the connection's opening, as long as that goes on.
+    fn opening_span(&mut self, open: &v1::OpenSession) -> Span {
+        let (stream, left) = &mut self.opening;
+        let Some(rest) = left.checked_sub(1) else { return Span::default() };
+        *left = rest;
+        self.shared.traces.open_session(stream.as_ref(), &open.topic)
+    }
+
+    fn try_open(&self, open: v1::OpenSession, count: usize) -> Result<Recovery, Failure> {
         let limit = self.shared.config.max_sessions;
         if count >= limit {
             let message = format!("a connection may have {limit} sessions open");
@@ -56,7 +73,8 @@ impl Inbound {
         let attach = || self.shared.directory.attach(producer.clone(), &topic, wish.last_attach, kick);
         let attachment = named.map(|_| attach()).transpose()?;
         let opening = Opening { wish, feed, producer, session, recovery };
-        self.add(opening, attachment)
+        self.add(opening, attachment)?;
+        Ok(recovery)
     }
 
     /// Ends this session when a newer open takes its name. The alias may by then belong to another session, which
@@ -110,7 +128,7 @@ impl Inbound {
             feed: feed.clone(),
         };
         self.outbox.open(alias, lane, Frame::SessionOpened(opened));
-        self.shared.metrics.session_opened(recovery.as_str());
+        self.shared.metrics.session_opened(recovery.into());
         // A newer open may have come between taking the name and being there to be told.
         close_if_lost(&self.outbox, alias);
         Ok(())

@@ -14,11 +14,13 @@ pub(super) struct Method {
     pub(super) service: &'static str,
     /// The method's name.
     pub(super) name: &'static str,
+    /// `service/name`, as spans have it.
+    pub(super) full_name: &'static str,
 }
 
 impl Method {
     /// Whatever is called that does not exist. Peers choose such names, so they must not become labels.
-    const UNKNOWN: Self = Self { grpc_type: "unary", service: "unknown", name: "unknown" };
+    const UNKNOWN: Self = Self { grpc_type: "unary", service: "unknown", name: "unknown", full_name: "_OTHER" };
 
     pub(super) fn is_unary(&self) -> bool {
         self.grpc_type == "unary"
@@ -37,11 +39,13 @@ impl Methods {
     pub fn with(mut self, descriptors: &[u8]) -> Result<Self, prost::DecodeError> {
         for file in FileDescriptorSet::decode(descriptors)?.file {
             for service in &file.service {
-                let full_name: &'static str = format!("{}.{}", file.package(), service.name()).leak();
+                let service_name: &'static str = format!("{}.{}", file.package(), service.name()).leak();
                 for method in &service.method {
                     let name = method.name().to_owned().leak();
-                    let method = Method { grpc_type: grpc_type(method), service: full_name, name };
-                    self.0.insert(format!("/{full_name}/{name}"), method);
+                    let path = format!("/{service_name}/{name}");
+                    let full_name = path[1..].to_owned().leak();
+                    let method = Method { grpc_type: grpc_type(method), service: service_name, name, full_name };
+                    self.0.insert(path, method);
                 }
             }
         }

@@ -38,27 +38,6 @@ impl Body for Scripted {
     }
 }
 
-#[test]
-fn a_call_is_a_span_of_its_callers_trace() {
-    use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
-    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-    use tracing_subscriber::layer::SubscriberExt as _;
-
-    let tracer = opentelemetry_sdk::trace::SdkTracerProvider::builder().build().tracer("test");
-    let layer = tracing_opentelemetry::layer().with_tracer(tracer);
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-        let methods = Methods::default().with(crate::proto::DESCRIPTORS).unwrap();
-        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let headers = HeaderMap::from_iter([("traceparent".parse().unwrap(), traceparent.parse().unwrap())]);
-        // Other tests may have met the span first, where nobody listens, and that is remembered.
-        drop(opening(methods.find(PUBLISH), None, &headers));
-        tracing::callsite::rebuild_interest_cache();
-        let context = opening(methods.find(PUBLISH), None, &headers).context();
-        let trace_id = context.span().span_context().trace_id();
-        assert_eq!(trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
-    });
-}
-
 /// Calls `path`, polls the body once, drops everything, and returns the metrics.
 fn run(path: &str, script: Script) -> String {
     let metrics = Arc::new(Metrics::new());
@@ -69,7 +48,7 @@ fn run(path: &str, script: Script) -> String {
             other => Response::new(tonic::body::Body::new(Scripted(other.clone()))),
         }))
     });
-    let mut service = ObserveLayer::new(methods, metrics.clone()).layer(service);
+    let mut service = ObserveLayer::new(methods, metrics.clone(), Traces::default()).layer(service);
     let called = catch_unwind(AssertUnwindSafe(|| {
         let response = service.call(Request::get(path).body(()).unwrap()).now_or_never().unwrap().unwrap();
         let mut body = response.into_body();
@@ -123,7 +102,7 @@ fn a_handler_that_panics_was_internal() {
     let metrics = Arc::new(Metrics::new());
     let record = Record::open(Methods::default().find(PUBLISH), None, metrics.clone());
     let future = poll_fn(|_| -> Poll<Result<Response<tonic::body::Body>, Infallible>> { panic!("as the script says") });
-    let mut observed = Observed { future, span: Span::none(), record: Some(record) };
+    let mut observed = Observed { future, span: Span::default(), record: Some(record) };
     let mut cx = Context::from_waker(noop_waker_ref());
     assert!(catch_unwind(AssertUnwindSafe(|| Pin::new(&mut observed).poll(&mut cx).is_ready())).is_err());
     drop(observed);
@@ -151,7 +130,7 @@ mod over_a_transport {
         let url = format!("http://{}", listener.local_addr());
         let methods = Methods::default().with(crate::proto::DESCRIPTORS).unwrap();
         let routes = Routes::new(crate::service::health::service(Health::new(&lifecycle))).prepare();
-        let service = ObserveLayer::new(methods, metrics.clone()).layer(routes);
+        let service = ObserveLayer::new(methods, metrics.clone(), Traces::default()).layer(routes);
         let shutdown = Shutdown { begin: CancellationToken::new(), grace: std::time::Duration::from_secs(5) };
         let (tasks, counted, ending) = (lifecycle.tasks().clone(), metrics.clone(), shutdown.clone());
         let served = lifecycle.tasks().spawn("serve", async move {

@@ -39,7 +39,7 @@ impl<B: Body<Data = Bytes>> Body for Heard<B> {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.entry.vitals().heard(this.shared.registry.clock().millis());
+            this.entry.vitals().heard(this.shared.registry.clock().millis(), data.len());
             this.shared.metrics.frames_received_bytes.inc_by(data.len() as u64);
         }
         Poll::Ready(frame)

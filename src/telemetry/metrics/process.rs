@@ -84,6 +84,12 @@ fn start_time() -> Option<f64> {
     Some(boot + started)
 }
 
+/// Resident memory of this process; none where the system does not tell.
+pub fn resident_bytes() -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the kernel counts whole bytes")]
+    status_bytes("VmRSS:").map(|bytes| bytes as u64)
+}
+
 fn status_bytes(name: &str) -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;

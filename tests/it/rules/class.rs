@@ -106,7 +106,7 @@ async fn rule_12_state_holds_so_many_keys_and_refuses_one_more_until_one_is_remo
 
 #[tokio::test]
 async fn rule_12_state_the_values_of_all_keys_take_only_so_many_bytes() {
-    let rules = r#"[{ pattern = "s", class = "state", history = { max_bytes = "10KiB" } }]"#;
+    let rules = r#"[{ pattern = "s", class = "state", history = { max_bytes = "12KiB" } }]"#;
     let server = TestServer::with(&[("topics.rules", rules)]).await;
     let mut client = server.connect("alice").await;
     client.open(OpenSession { mode: 2, ..open(1, "s") }).await;

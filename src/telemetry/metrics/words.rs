@@ -1,0 +1,252 @@
+//! Every value that a label of ours can have.
+//!
+//! In one file, so that the number of series can be read off it: it does not grow with clients, sessions or topics, and
+//! a word that is not here cannot be counted. The labels of `grpc_server_*` are the methods and codes of gRPC instead.
+
+use crate::error::Reason;
+
+/// Enums whose members are the values of a label.
+macro_rules! words {
+    ($($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $meaning:literal])* $word:ident = $value:literal,)* })*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[doc = $meaning])* $word,)* }
+
+        impl $name {
+            /// Every one, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$word),*];
+
+            /// The value of the label.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$word => $value),* }
+            }
+        }
+    )*};
+}
+
+words! {
+    /// Why a connection is not admitted: `reason` of `bowline_connections_rejected_total`.
+    Refusal {
+        /// There are as many as there may be.
+        MaxConnections = "MAX_CONNECTIONS",
+        /// The server is leaving.
+        Draining = "DRAINING",
+        /// Too many were opened within a second.
+        OpenRate = "OPEN_RATE",
+    }
+
+    /// How much of what a session missed is there: `recovery` of `bowline_session_opens_total`.
+    Recovery {
+        /// No position was given.
+        Fresh = "FRESH",
+        /// The chain goes on without a hole.
+        Full = "FULL",
+        /// A gap follows.
+        Partial = "PARTIAL",
+    }
+
+    /// Why records will not come: `reason` of `bowline_gaps_total`.
+    Gap {
+        /// Trimmed.
+        Retention = "RETENTION",
+        /// Left out, because the session did not keep up.
+        Slow = "SLOW",
+        /// Another log.
+        Epoch = "EPOCH",
+        /// Another event at the client's position.
+        Diverged = "DIVERGED",
+    }
+
+    /// What a delivery policy did: `action` of `bowline_slow_sessions_total`.
+    SlowAction {
+        /// It left out the oldest.
+        DropOldest = "DROP_OLDEST",
+        /// It ended the session.
+        Disconnect = "DISCONNECT",
+    }
+
+    /// How a transport ended: `cause` of `bowline_transports_closed_total`.
+    TransportEnd {
+        /// The peer closed it in order.
+        Closed = "closed",
+        /// The peer or the network went away.
+        Lost = "lost",
+        /// The peer broke HTTP/2, or a limit of it.
+        Protocol = "protocol",
+        /// The peer did not answer a PING.
+        KeepaliveTimeout = "keepalive_timeout",
+        /// The peer did not finish the TLS handshake in time.
+        TlsTimeout = "tls_timeout",
+        /// The TLS handshake failed.
+        TlsFailed = "tls_failed",
+        /// The peer did not send its preface and SETTINGS in time.
+        GreetingTimeout = "greeting_timeout",
+        /// We sent GOAWAY, and its calls ended.
+        GoAway = "goaway",
+        /// We sent GOAWAY, and cut it when its time was over.
+        Cut = "cut",
+        /// It was turned away: there are as many transports as there may be.
+        Refused = "refused",
+    }
+
+    /// How a handshake failed: `cause` of `bowline_handshakes_failed_total`.
+    HandshakeEnd {
+        /// TLS was not finished in time.
+        TlsTimeout = "tls_timeout",
+        /// TLS failed.
+        TlsFailed = "tls_failed",
+        /// Preface and SETTINGS did not come in time.
+        GreetingTimeout = "greeting_timeout",
+    }
+}
+
+/// How a connection ended: `cause` of `bowline_connections_closed_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectionEnd {
+    /// As its client asked.
+    Ok,
+    /// Without a word of its own: its actor never came to say why.
+    Gone,
+    /// For a reason.
+    Failed(Reason),
+}
+
+/// How a session ended: `reason` of `bowline_sessions_closed_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionEnd {
+    /// As asked: closed, or read to the end.
+    Ok,
+    /// Its connection ended; its place is kept.
+    Detached,
+    /// For a reason; also that for which it was not opened at all.
+    Failed(Reason),
+}
+
+impl ConnectionEnd {
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Gone => "GONE",
+            Self::Failed(reason) => reason.as_str(),
+        }
+    }
+
+    /// Every one.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Ok, Self::Gone].into_iter().chain(Reason::ALL.iter().copied().map(Self::Failed))
+    }
+}
+
+impl From<Option<Reason>> for ConnectionEnd {
+    fn from(reason: Option<Reason>) -> Self {
+        reason.map_or(Self::Ok, Self::Failed)
+    }
+}
+
+impl SessionEnd {
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Detached => "DETACHED",
+            Self::Failed(reason) => reason.as_str(),
+        }
+    }
+
+    /// Every one.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Ok, Self::Detached].into_iter().chain(Reason::ALL.iter().copied().map(Self::Failed))
+    }
+}
+
+impl From<Option<Reason>> for SessionEnd {
+    fn from(reason: Option<Reason>) -> Self {
+        reason.map_or(Self::Ok, Self::Failed)
+    }
+}
+
+impl Refusal {
+    /// The same, as its client is told.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::MaxConnections => Reason::MaxConnections,
+            Self::Draining => Reason::Draining,
+            Self::OpenRate => Reason::OpenRate,
+        }
+    }
+}
+
+impl TransportEnd {
+    /// As the end of a handshake, if it can be one.
+    pub fn of_handshake(self) -> Option<HandshakeEnd> {
+        match self {
+            Self::TlsTimeout => Some(HandshakeEnd::TlsTimeout),
+            Self::TlsFailed => Some(HandshakeEnd::TlsFailed),
+            Self::GreetingTimeout => Some(HandshakeEnd::GreetingTimeout),
+            _ => None,
+        }
+    }
+}
+
+/// A family whose label has a value of this file: its name, the label, and every value.
+pub type Vocabulary = (&'static str, &'static str, Vec<&'static str>);
+
+/// Every family with a label of ours.
+pub fn vocabularies() -> Vec<Vocabulary> {
+    /// Every word of an enum.
+    macro_rules! all {
+        ($name:ident) => {
+            $name::ALL.iter().map(|word| word.as_str()).collect()
+        };
+    }
+    vec![
+        ("bowline_connections_closed_total", "cause", ConnectionEnd::all().map(ConnectionEnd::as_str).collect()),
+        ("bowline_connections_rejected_total", "reason", all!(Refusal)),
+        ("bowline_session_opens_total", "recovery", all!(Recovery)),
+        ("bowline_sessions_closed_total", "reason", SessionEnd::all().map(SessionEnd::as_str).collect()),
+        ("bowline_gaps_total", "reason", all!(Gap)),
+        ("bowline_slow_sessions_total", "action", all!(SlowAction)),
+        ("bowline_publishes_failed_total", "reason", Reason::ALL.iter().map(|reason| reason.as_str()).collect()),
+        ("bowline_transports_closed_total", "cause", all!(TransportEnd)),
+        ("bowline_handshakes_failed_total", "cause", all!(HandshakeEnd)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_a_word_of_whatever_can_end_for_it() {
+        for (family, label, words) in vocabularies() {
+            let unique: HashSet<_> = words.iter().collect();
+            assert_eq!(unique.len(), words.len(), "{family}: a value of {label} twice");
+            let ends_for_a_reason = matches!(
+                family,
+                "bowline_connections_closed_total" | "bowline_sessions_closed_total" | "bowline_publishes_failed_total"
+            );
+            for reason in Reason::ALL.iter().filter(|_| ends_for_a_reason) {
+                assert!(unique.contains(&reason.as_str()), "{family} has no {}", reason.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_called_what_its_client_is_told() {
+        for refusal in Refusal::ALL {
+            assert_eq!(refusal.as_str(), refusal.reason().as_str());
+        }
+    }
+
+    #[test]
+    fn a_failed_handshake_is_called_as_its_transport() {
+        let failed: Vec<_> = TransportEnd::ALL.iter().filter_map(|end| Some((end, end.of_handshake()?))).collect();
+        assert_eq!(failed.len(), HandshakeEnd::ALL.len());
+        for (transport, handshake) in failed {
+            assert_eq!(transport.as_str(), handshake.as_str());
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Clients under load, each with a session; everything they see is written down.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bowline::{
+    checker::history::{Op, Record},
+    client::{Client, Item, NewEvent, Open, Publisher, Reader, Start, Status},
+    lifecycle::{Lifecycle, Tasks},
+    witness,
+};
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+/// Sessions of one room; one of them publishes.
+const ROOM: usize = 10;
+/// How often a publisher publishes.
+const EVERY: Duration = Duration::from_millis(250);
+/// Quiet for so long after the last publish, everything has come.
+const QUIET: Duration = Duration::from_secs(3);
+/// How many connect at once.
+const AT_ONCE: usize = 20;
+
+/// What everybody saw, in the order in which it was seen.
+#[derive(Clone, Default)]
+pub struct History(Arc<Mutex<Vec<Record>>>);
+
+impl History {
+    pub fn note(&self, client: &Arc<str>, op: Op) {
+        // Under the lock, so that the order of the records is that of their times.
+        let mut records = self.0.lock();
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
+        records.push(Record { at, client: client.clone(), program: client.clone(), connection: 0, op });
+    }
+
+    pub fn take(&self) -> Vec<Record> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+pub struct Fleet {
+    clients: Vec<Member>,
+    /// True once nobody is to publish any more.
+    over: watch::Sender<bool>,
+    tasks: Lifecycle,
+}
+
+struct Member {
+    client: Client,
+    /// Times it was without any connection.
+    lost: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fleet {
+    pub async fn connect(address: SocketAddr, size: usize, history: &History) -> Self {
+        let (over, tasks) = (watch::Sender::new(false), Lifecycle::default());
+        let join = |n: usize| {
+            let (over, tasks, history) = (over.subscribe(), tasks.tasks().clone(), history.clone());
+            async move { Member::join(address, n, over, &tasks, history).await }
+        };
+        let clients = stream::iter((0..size).map(join)).buffer_unordered(AT_ONCE).collect().await;
+        Self { clients, over, tasks }
+    }
+
+    pub fn topics(&self) -> Vec<String> {
+        (0..self.clients.len().div_ceil(ROOM)).map(|room| format!("room.{room}")).collect()
+    }
+
+    /// How many clients each server has.
+    pub fn whereabouts(&self) -> BTreeMap<String, usize> {
+        let mut nodes = BTreeMap::new();
+        for member in &self.clients {
+            let node = match &*member.client.status().borrow() {
+                Status::Connected(welcome) => welcome.node.clone(),
+                other => format!("{other:?}"),
+            };
+            *nodes.entry(node).or_default() += 1;
+        }
+        nodes
+    }
+
+    /// Why clients were without a connection, each time that one was.
+    pub fn losses(&self) -> Vec<String> {
+        self.clients.iter().flat_map(|member| member.lost.lock().clone()).collect()
+    }
+
+    /// Ends the load, waits until everything has come, and closes.
+    pub async fn end(self) {
+        self.over.send_replace(true);
+        self.tasks.ended().await;
+        stream::iter(self.clients).for_each_concurrent(AT_ONCE, async |member| member.client.close().await).await;
+    }
+}
+
+impl Member {
+    async fn join(address: SocketAddr, n: usize, over: watch::Receiver<bool>, tasks: &Tasks, history: History) -> Self {
+        let name: Arc<str> = format!("client-{n}").into();
+        let client = Client::builder(format!("http://{address}")).client_id(&*name).connect().await.unwrap();
+        let lost = Arc::default();
+        drop(tasks.spawn("losses", watch_losses(client.status(), Arc::clone(&lost), over.clone())));
+        let seat = Seat { client: name, topic: format!("room.{}", n / ROOM).into(), history };
+        let open = Open::topic(&*seat.topic).session_id(&*seat.client).start(Start::Earliest);
+        let (publisher, reader) = client.open(open).await.unwrap().split();
+        if n.is_multiple_of(ROOM) {
+            drop(tasks.spawn("publisher", seat.clone().publish(publisher, over.clone())));
+        }
+        drop(tasks.spawn("reader", seat.read(reader, over)));
+        Self { client, lost }
+    }
+}
+
+async fn watch_losses(
+    mut status: watch::Receiver<Status>,
+    lost: Arc<Mutex<Vec<String>>>,
+    mut over: watch::Receiver<bool>,
+) {
+    loop {
+        if let Status::Waiting { error, .. } = &*status.borrow_and_update() {
+            lost.lock().push(error.to_string());
+        }
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { return },
+            _ = over.changed() => return,
+        }
+    }
+}
+
+/// A client's place in its room: one session, of the client's name.
+#[derive(Clone)]
+struct Seat {
+    client: Arc<str>,
+    topic: Arc<str>,
+    history: History,
+}
+
+impl Seat {
+    async fn publish(self, publisher: Publisher, over: watch::Receiver<bool>) {
+        let answers = Lifecycle::default();
+        for number in 1_u64.. {
+            if *over.borrow() {
+                break;
+            }
+            sleep(EVERY.mul_f64(0.5 + fastrand::f64())).await;
+            let id: Arc<str> = format!("{}/{number}", self.client).into();
+            let (session, topic) = (self.client.clone(), self.topic.clone());
+            self.history.note(&self.client, Op::Publish { session, topic, id: id.clone(), request: 0 });
+            let receipt = publisher.publish(NewEvent { payload: id.to_string().into(), ..NewEvent::default() }).await;
+            let this = self.clone();
+            drop(answers.tasks().spawn("answer", async move {
+                let answer = match receipt {
+                    Ok(receipt) => receipt.await,
+                    Err(error) => Err(error),
+                };
+                let (session, topic, outcome) = (this.client.clone(), this.topic.clone(), witness::outcome(answer));
+                this.history.note(&this.client, Op::Answered { session, topic, id, outcome });
+            }));
+        }
+        answers.ended().await;
+    }
+
+    /// Reads until nothing comes any more after the load is over.
+    async fn read(self, mut reader: Reader, over: watch::Receiver<bool>) {
+        loop {
+            match timeout(QUIET, reader.next()).await {
+                Ok(Some(item)) => {
+                    let last = matches!(item, Item::Closed(_));
+                    if let Some(op) = witness::seen(self.client.clone(), self.topic.clone(), false, item) {
+                        self.history.note(&self.client, op);
+                    }
+                    if last {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(_) if *over.borrow() => break,
+                Err(_) => {}
+            }
+        }
+        let (session, topic) = (self.client.clone(), self.topic.clone());
+        let place = reader.cursor().map(witness::place);
+        self.history.note(&self.client, Op::Stands { session, topic, place });
+    }
+}
