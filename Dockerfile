@@ -1,7 +1,7 @@
 # The image: the program on glibc, a configuration, nothing else. No shell, nobody's root, nothing it writes to.
 #
 # Both bases are arguments, so that they can be pinned by digest, mirrored, or assembled by hand (tests/image/bases). The
-# builder has Rust and a C compiler; the runtime has glibc, no newer than the builder's is old, and certificates.
+# builder has Rust, a C compiler and make; the runtime has glibc, at least as new as the builder's, and certificates.
 # No stage uses what only BuildKit has, so every engine builds it.
 ARG BUILDER=docker.io/library/rust:1.95-bookworm
 ARG RUNTIME=gcr.io/distroless/cc-debian12:nonroot
