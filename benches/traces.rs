@@ -117,7 +117,8 @@ fn report(cases: &[Case], rounds: usize, clock: &Clock) {
         let ratio = |measure: fn(&Sample) -> f64| {
             median(case.samples.iter().zip(&cases[0].samples).map(|(own, off)| measure(own) / measure(off)))
         };
-        let (p50, p99): (fn(&Sample) -> f64, fn(&Sample) -> f64) = (|s| percentile(s, 50), |s| percentile(s, 99));
+        let p50: fn(&Sample) -> f64 = |sample| percentile(sample, 50);
+        let p99: fn(&Sample) -> f64 = |sample| percentile(sample, 99);
         let (first, last) = (case.resident.0 as f64 / 1024.0, case.resident.1 as f64 / 1024.0);
         println!(
             "| {} | {:.0} | {:.0} | {:.3} | {:.2} | {:.3} | {first:.1}, {last:.1} |",
