@@ -254,8 +254,9 @@ const METRICS: &str = "\
 `GET /metrics` on the admin port answers in OpenMetrics 1.0 where the scraper prefers that, and in the Prometheus text format
 0.0.4 otherwise. These are the names of the text format. Labels come from closed sets, so the number of series does not grow with
 clients, sessions or topics; where every reason is in the set, a series appears with its first value, otherwise it is there from the
-start. In OpenMetrics, buckets of `bowline_delivery_latency_seconds` have an exemplar: `trace_id` and `span_id` of the newest
-delivery in them whose publish was traced (a `traceparent` with the sampled flag). `process_*` is there on Linux only.
+start. In OpenMetrics, buckets of `bowline_delivery_latency_seconds` have an exemplar: `trace_id` and `span_id` of the publish behind
+the newest of their deliveries, of those that were traced ([tracing.md](tracing.md)). Prometheus keeps exemplars where it is started
+with `--enable-feature=exemplar-storage`. `process_*` is there on Linux only.
 
 | name | type | labels | meaning |
 |---|---|---|---|

@@ -1,7 +1,7 @@
 //! `docs/operations.md` does what it says: its commands are run, in order, against a real server, and what they are said to
 //! print they print; what it names exists.
 //!
-//! The word behind `sh` says how a block is run: `build` only asks make whether it knows the target, `last` ends the server,
+//! The words behind `sh` say how a block is run: `build` only asks make whether it knows the target, `last` ends the server,
 //! any other is a tool without which the block is left out. A block of text after one of commands is what they print, a part
 //! of a line on each of its lines.
 
@@ -86,7 +86,7 @@ fn is_known_to_make(script: &str) {
 
 #[test]
 fn every_command_of_the_page_does_what_the_page_says() {
-    let settings = [("BOWLINE__DRAIN__LAME_DUCK", "2s")];
+    let settings = [("BOWLINE__DRAIN__LAME_DUCK", "10s")];
     let server = Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), &settings);
     let mut reader = Reader { server, home: tempfile::tempdir().expect("a folder") };
     let (mut said, mut run, mut ended) = (None, 0, false);
@@ -102,7 +102,6 @@ fn every_command_of_the_page_does_what_the_page_says() {
             }
             ["sh", "build"] => is_known_to_make(&block.text),
             ["sh", ref how @ ..] => {
-                ended |= how == ["last"];
                 if how.iter().any(|how| *how != "last" && tools::find(how).is_none()) {
                     said = None;
                     continue;
@@ -110,14 +109,19 @@ fn every_command_of_the_page_does_what_the_page_says() {
                 let output = reader.run(&block.text);
                 assert!(output.status.success(), "{}: {}\n{}", output.status, block.text, printed(&output));
                 said = Some(printed(&output));
+                ended |= how.contains(&"last");
                 run += 1;
             }
             _ => panic!("a block of {words:?}"),
         }
     }
-    assert!(run >= 6 && ended, "{run} blocks were run");
+    // The first two need nothing that is not ours.
+    assert!(run >= 2 && (ended || tools::find("curl").is_none()), "{run} blocks were run");
+    if !ended {
+        return;
+    }
     let begun = tokio::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(20) {
+    while begun.elapsed() < Duration::from_secs(60) {
         if let Some(status) = reader.server.child.try_wait().expect("a process") {
             assert_eq!(status.code(), Some(0));
             return;

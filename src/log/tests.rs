@@ -292,7 +292,7 @@ fn a_publish_waits_for_a_reader_that_is_behind() {
 
 #[test]
 fn nothing_is_trimmed_that_a_reader_is_waited_for_needs_however_large_it_is() {
-    let mut log = Log::new(Limits { max_lag: 100, max_bytes: 700, max_events: 100, ..LIMITS });
+    let mut log = Log::new(Limits { max_lag: 100, max_bytes: 900, max_events: 100, ..LIMITS });
     let large = || NewEvent { payload: vec![0; 200].into(), ..NewEvent::default() };
     let hold = log.hold(0).unwrap();
     assert!((0..2).all(|_| log.append(large(), at(1)).is_ok()));

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 /// How often it is looked whether the machine goes on.
 const TICK: Duration = Duration::from_millis(10);
 /// Less than this is no standstill.
-const NOTABLE: Duration = Duration::from_millis(250);
+const NOTABLE: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Moments in which this process was not let run: when they ended, and how long they were.
