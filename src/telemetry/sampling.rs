@@ -145,7 +145,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_the_caller_does_not_count_its_trace_id_does() {
         let sampling = sampling(false, 0.5, 100);
-        let low = u128::from(u64::MAX >> 9);
+        let low = u128::from(u64::MAX >> 10);
         let high = low | 1 << 55;
         assert!(sampling.keeps(Kind::Message, Some(&caller(low, false))));
         assert!(!sampling.keeps(Kind::Message, Some(&caller(high, true))));

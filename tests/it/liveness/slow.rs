@@ -50,15 +50,15 @@ async fn a_client_that_takes_nothing_loses_its_stream_and_no_other_feels_it() {
 #[tokio::test]
 async fn a_client_that_reads_slowly_but_reads_is_left_alone() {
     let server = TestServer::with(&[("registry.send_timeout", "3s")]).await;
-    server.store("t", &vec![vec![0; 1024]; 1200]).await;
+    server.store("t", &vec![vec![0; 1024]; 400]).await;
     let transport = RawTransport::open(server.address, 16 << 10).await;
     let mut slow = transport.call().await;
     slow.send_frame(Sent::Hello(hello("slow")));
     slow.send_frame(Sent::OpenSession(OpenSession { start: earliest(), no_follow: true, ..open(1, "t") }.into()));
     let (begun, mut taken) = (Instant::now(), 0);
-    while taken < 1200 << 10 {
+    while taken < 400 << 10 {
         taken += slow.take().await;
-        sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(60)).await;
     }
     assert!(begun.elapsed() > Duration::from_secs(3), "that was not slow: {:?}", begun.elapsed());
     assert_eq!(server.connections(), 1);
