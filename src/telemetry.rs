@@ -12,6 +12,8 @@ mod propagate;
 pub mod report;
 mod sampling;
 mod traces;
+#[cfg(test)]
+mod written;
 
 use std::io::{self, IsTerminal as _};
 

@@ -36,27 +36,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{io, sync::Arc};
-
     use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
-    use parking_lot::Mutex;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::written::Written;
 
     #[test]
     fn a_line_carries_the_ids_of_its_span_and_none_outside_of_one() {
@@ -71,8 +55,7 @@ mod tests {
             let _entered = Context::new().with_remote_span_context(context).attach();
             tracing::info!(number = 2, "inside");
         });
-        let text = String::from_utf8(written.0.lock().clone()).unwrap();
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines = written.lines();
         assert_eq!((&lines[0]["message"], lines[0].get("trace_id")), (&"outside".into(), None));
         assert_eq!((&lines[1]["message"], &lines[1]["number"]), (&"inside".into(), &2.into()));
         assert_eq!(lines[1]["trace_id"], "00000000000000000000000000000abc");

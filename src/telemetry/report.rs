@@ -86,26 +86,10 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
-    use parking_lot::Mutex;
     use tracing::instrument::WithSubscriber as _;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::written::Written;
 
     #[tokio::test(start_paused = true)]
     async fn each_line_tells_what_its_own_interval_brought() {
@@ -127,9 +111,8 @@ mod tests {
             () = reporter => unreachable!("it reports for ever"),
             () = events => {}
         }
-        let text = String::from_utf8(written.0.lock().clone()).unwrap();
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines.len(), 2, "{text}");
+        let lines = written.lines();
+        assert_eq!(lines.len(), 2, "{lines:?}");
         assert_eq!((&lines[0]["fields"]["received"], &lines[0]["fields"]["connections"]), (&5.into(), &2.into()));
         assert_eq!((&lines[1]["fields"]["received"], &lines[1]["fields"]["send_errors"]), (&7.into(), &1.into()));
     }
