@@ -154,10 +154,11 @@ impl Seat {
     async fn publish(self, publisher: Publisher, every: Duration, over: watch::Receiver<bool>) {
         let answers = Lifecycle::default();
         for number in 1_u64.. {
+            sleep(every.mul_f64(0.5 + fastrand::f64())).await;
+            // Not after that: readers that hear nothing for a while take it that all has come.
             if *over.borrow() {
                 break;
             }
-            sleep(every.mul_f64(0.5 + fastrand::f64())).await;
             let id: Arc<str> = format!("{}/{number}", self.client).into();
             let (session, topic) = (self.client.clone(), self.topic.clone());
             self.history.note(&self.client, Op::Publish { session, topic, id: id.clone(), request: 0 });
