@@ -22,8 +22,9 @@ use tokio::{
 
 /// Sessions of one room; one of them publishes.
 const ROOM: usize = 10;
-/// How often a publisher publishes.
-const EVERY: Duration = Duration::from_millis(250);
+/// How many events are published in a second, by all of them: each comes to the whole of a room, and all the clients are
+/// in this one process.
+const EVENTS_PER_SECOND: f64 = 80.0;
 /// Quiet for so long after the last publish, everything has come.
 const QUIET: Duration = Duration::from_secs(3);
 /// How many connect at once.
@@ -64,7 +65,8 @@ impl Fleet {
         let (over, tasks) = (watch::Sender::new(false), Lifecycle::default());
         let join = |n: usize| {
             let (over, tasks, history) = (over.subscribe(), tasks.tasks().clone(), history.clone());
-            async move { Member::join(address, n, over, &tasks, history).await }
+            let every = Duration::from_secs_f64(size.div_ceil(ROOM) as f64 / EVENTS_PER_SECOND);
+            async move { Member::join(address, n, every, over, &tasks, history).await }
         };
         let clients = stream::iter((0..size).map(join)).buffer_unordered(AT_ONCE).collect().await;
         Self { clients, over, tasks }
@@ -101,7 +103,14 @@ impl Fleet {
 }
 
 impl Member {
-    async fn join(address: SocketAddr, n: usize, over: watch::Receiver<bool>, tasks: &Tasks, history: History) -> Self {
+    async fn join(
+        address: SocketAddr,
+        n: usize,
+        every: Duration,
+        over: watch::Receiver<bool>,
+        tasks: &Tasks,
+        history: History,
+    ) -> Self {
         let name: Arc<str> = format!("client-{n}").into();
         let client = Client::builder(format!("http://{address}")).client_id(&*name).connect().await.unwrap();
         let lost = Arc::default();
@@ -110,7 +119,7 @@ impl Member {
         let open = Open::topic(&*seat.topic).session_id(&*seat.client).start(Start::Earliest);
         let (publisher, reader) = client.open(open).await.unwrap().split();
         if n.is_multiple_of(ROOM) {
-            drop(tasks.spawn("publisher", seat.clone().publish(publisher, over.clone())));
+            drop(tasks.spawn("publisher", seat.clone().publish(publisher, every, over.clone())));
         }
         drop(tasks.spawn("reader", seat.read(reader, over)));
         Self { client, lost }
@@ -142,13 +151,14 @@ struct Seat {
 }
 
 impl Seat {
-    async fn publish(self, publisher: Publisher, over: watch::Receiver<bool>) {
+    async fn publish(self, publisher: Publisher, every: Duration, over: watch::Receiver<bool>) {
         let answers = Lifecycle::default();
         for number in 1_u64.. {
+            sleep(every.mul_f64(0.5 + fastrand::f64())).await;
+            // Not after that: readers that hear nothing for a while take it that all has come.
             if *over.borrow() {
                 break;
             }
-            sleep(EVERY.mul_f64(0.5 + fastrand::f64())).await;
             let id: Arc<str> = format!("{}/{number}", self.client).into();
             let (session, topic) = (self.client.clone(), self.topic.clone());
             self.history.note(&self.client, Op::Publish { session, topic, id: id.clone(), request: 0 });
