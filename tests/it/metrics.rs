@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bowline::{proto::v1::OpenSession, telemetry::metrics::words};
+use futures_util::{StreamExt as _, stream};
 
 use crate::support::{
     Heard, Settings, TestServer, credit, earliest, event, eventually, get, grant, named, open, publish, with, within,
@@ -23,9 +24,9 @@ async fn series(server: &TestServer) -> BTreeSet<String> {
     samples.map(|line| line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}")).0.to_owned()).collect()
 }
 
-/// Clients of names, sessions and topics of their own; each publishes, reads, leaves.
+/// Clients of names, sessions and topics of their own; each publishes, reads, leaves. Some of them at a time.
 async fn visit(server: &TestServer, names: std::ops::Range<usize>) {
-    for number in names {
+    let visits = stream::iter(names).map(|number| async move {
         let mut client = server.connect(&format!("client-{number}")).await;
         client.open(named(1, &format!("topic-{number}"), &format!("session-{number}"))).await;
         client.publish(publish(1, 1, "hello")).await;
@@ -35,7 +36,8 @@ async fn visit(server: &TestServer, names: std::ops::Range<usize>) {
             client.half_close();
             while !matches!(client.heard().await, Heard::End(_)) {}
         }
-    }
+    });
+    visits.buffer_unordered(20).collect::<()>().await;
     server.emptied().await;
 }
 
