@@ -85,8 +85,8 @@ def without_files(text):
     """Without the alerts and the dashboard, which change for reasons of their own and have a test of their own."""
     for file in (CHART / "files").iterdir():
         for depth in (2, 4):
-            indented = "\n".join(" " * depth + line for line in file.read_text().split("\n"))
-            text = text.replace(indented, " " * depth + f"({file.name})\n")
+            indented = "\n".join(" " * depth + line for line in file.read_text().rstrip().split("\n"))
+            text = text.replace(indented, " " * depth + f"({file.name})")
     return text
 
 
