@@ -43,10 +43,11 @@ test: ## Run every test; sets up what the interoperability tests need, where tha
 sim: ## Simulate thousands of runs (BOWLINE_SEEDS) over a broken network and hold each to the promises.
 	BOWLINE_SEEDS="$${BOWLINE_SEEDS:-5000}" cargo test --locked --release --lib sim:: -- --nocapture
 
-# BLESS=1 writes what is compared anew: the golden renders, the plain manifests.
+# BLESS=1 writes what is compared anew: the golden renders, the plain manifests. The program is built as the tests build it,
+# so that after them nothing is left to build.
 chart: ## Check the chart: renders, schemas of Kubernetes, what it has to refuse; the server reads its configuration.
 	@.ci/tools chart
-	cargo build --locked
+	cargo test --locked --no-run --test documents
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	SCRATCH=$$scratch CRDS=.tools/crds BOWLINE=$$(realpath "$${CARGO_TARGET_DIR:-target}/debug/bowline") \
 	$(if $(BLESS),BLESS=1) PYTHONDONTWRITEBYTECODE=1 .tools/venv-chart/bin/python -m unittest discover -s tests/chart

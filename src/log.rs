@@ -9,30 +9,27 @@
 mod dedupe;
 mod holds;
 mod keys;
+mod record;
 
 use std::{
     collections::{VecDeque, vec_deque},
-    sync::Arc,
     time::Duration,
 };
-
-use bytes::Bytes;
 
 use crate::{
     error::{Failure, Reason},
     planted::{self, Bug},
     proto,
-    types::{Cursor, Durability, NewEvent, Operation, Producer, PublishTrace, Published, Timestamp},
+    types::{Cursor, Durability, NewEvent, Operation, Producer, Published, Timestamp},
 };
 use dedupe::{Dedupes, Verdict};
 use holds::Holds;
 pub use keys::{Keys, LatestIter};
+pub use record::Record;
+use record::weight;
 
 /// How long a publisher that is ahead of a required reader is to wait before it tries again.
 const BACKPRESSURE_PAUSE: Duration = Duration::from_millis(20);
-
-/// What [`Bytes`] allocates beside the bytes, once it is shared.
-const SHARED: usize = 32;
 
 /// How much a log keeps; whatever is reached first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,41 +48,6 @@ pub struct Limits {
     pub max_keys: usize,
     /// Most events a publish may be ahead of a required reader; 0 where there can be none.
     pub max_lag: u64,
-}
-
-/// One stored event.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// Its position.
-    pub offset: u64,
-    /// When it was stored.
-    pub time: Timestamp,
-    /// Length of its payload, bytes: what credit counts.
-    pub payload_len: usize,
-    /// The event as an element of `Delivery.events`; see [`proto::encode_event`].
-    pub encoded: Bytes,
-    /// The span in which it was published, if that was traced.
-    pub trace: Option<Arc<PublishTrace>>,
-}
-
-impl Record {
-    /// Bytes of memory it takes.
-    pub fn weight(&self) -> u64 {
-        weight(self.encoded.len())
-    }
-}
-
-/// Bytes of memory that a record of so many encoded bytes takes: the piece that an allocator hands out for them, the
-/// count of who shares it, its entry in the ring, and a sixteenth for what is lost between pieces.
-fn weight(encoded_len: usize) -> u64 {
-    let sum = piece(encoded_len) + SHARED + size_of::<Record>();
-    (sum + sum / 16) as u64
-}
-
-/// What an allocator hands out for `len` bytes: there are four sizes to a doubling, as in jemalloc.
-fn piece(len: usize) -> usize {
-    let step = (len.next_power_of_two() / 8).max(16);
-    len.next_multiple_of(step)
 }
 
 /// Where a cursor lies in a log.

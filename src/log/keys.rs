@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque, btree_map};
 
 use bytes::Bytes;
 
-use super::Record;
+use super::{Record, weight};
 use crate::{
     error::{Failure, Reason},
     proto,
@@ -66,7 +66,7 @@ impl Keys {
             return Err(Failure::new(Reason::KeyLimit, message).with("limit", self.max_keys));
         }
         let freed = held.map_or(0, |latest| latest.record.weight());
-        if self.bytes - freed + super::weight(proto::encoded_event_len(event)) > self.max_bytes {
+        if self.bytes - freed + weight(proto::encoded_event_len(event)) > self.max_bytes {
             let message = format!("the values of the topic's keys take at most {} bytes", self.max_bytes);
             return Err(Failure::new(Reason::KeyLimit, message).with("limit", self.max_bytes));
         }

@@ -56,13 +56,6 @@ fn history_is_bounded_by_count_by_bytes_and_by_age() {
 }
 
 #[test]
-fn a_record_counts_as_the_piece_of_memory_it_is_given() {
-    let classes = [(1, 16), (17, 32), (128, 128), (129, 160), (61_500, 65_536), (65_536, 65_536), (65_537, 81_920)];
-    assert_eq!(classes.map(|(len, _)| piece(len)), classes.map(|(_, size)| size));
-    assert!(classes.iter().all(|(len, size)| weight(*len) > *size as u64));
-}
-
-#[test]
 fn a_position_tells_what_became_of_it() {
     let log = filled(15);
     let cursor = |offset| Cursor { time: Timestamp(0), ..log.at(offset) };
