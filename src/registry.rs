@@ -5,7 +5,6 @@
 //! stands beside the first; neither can remove the other's entry, because entries go by connection.
 
 mod entry;
-mod opens;
 mod sweep;
 mod vitals;
 
@@ -26,10 +25,8 @@ use crate::{
         Metrics,
         words::{ConnectionEnd, Refusal},
     },
-    types::{ClientId, Clock, ConnectionId},
+    types::{ClientId, Clock, ConnectionId, Rate},
 };
-
-use opens::Opens;
 
 pub use entry::{Admission, Backlog, DrainNotice, Entry, Peer, SessionStatus};
 pub use vitals::{State, Vitals};
@@ -121,7 +118,9 @@ struct Live {
     next_number: u64,
     /// Set when the server drains: nobody is admitted any more.
     refusing: bool,
-    opens: Opens,
+    /// Whoever has a connection pays for each that is opened: names are looked up, sessions resumed, histories read.
+    /// When another replica is lost, everybody it had comes here at once; those who are too many wait a little.
+    opens: Rate,
 }
 
 const LEAVING: &str = "this server is leaving";
@@ -140,7 +139,7 @@ impl Registry {
     /// An empty registry.
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
         metrics.connections_limit.set(gauge(config.max_connections));
-        let opens = Opens::new(config.max_opens_per_second, Instant::now());
+        let opens = Rate::new(config.max_opens_per_second, Instant::now());
         let (live, clock) = (Mutex::new(Live { opens, ..Live::default() }), Clock::default());
         Self { config, clock, metrics, live, count: watch::Sender::new(0) }
     }

@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
+use crate::types::Rate;
+
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sampler {
@@ -32,7 +34,8 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Sampling {
     sampler: Sampler,
-    forced: Budget,
+    /// None where no wish is followed.
+    forced: Option<Mutex<Rate>>,
     /// Wishes that were not followed.
     unfollowed: Counter,
 }
@@ -40,7 +43,8 @@ pub(super) struct Sampling {
 impl Sampling {
     /// Follows at most `max_forced_per_second` wishes; counts those beyond in `unfollowed`.
     pub(super) fn new(sampler: Sampler, max_forced_per_second: u32, unfollowed: Counter) -> Self {
-        Self { sampler, forced: Budget::new(max_forced_per_second), unfollowed }
+        let forced = (max_forced_per_second > 0).then(|| Mutex::new(Rate::new(max_forced_per_second, Instant::now())));
+        Self { sampler, forced, unfollowed }
     }
 
     /// Whether to keep a span under `parent`, which is valid if it is there.
@@ -55,7 +59,7 @@ impl Sampling {
             // The same trace is kept, or not, by all who look at its id alone.
             false => share(parent.trace_id().to_bytes()) < ratio,
         };
-        if !wished || self.forced.take() {
+        if !wished || self.forced.as_ref().is_some_and(|rate| rate.lock().take(Instant::now())) {
             return wished;
         }
         self.unfollowed.inc();
@@ -73,30 +77,6 @@ fn draw(ratio: f64) -> bool {
 fn share(id: [u8; 16]) -> f64 {
     let tail = id[9..].iter().fold(0_u64, |tail, byte| tail << 8 | u64::from(*byte));
     tail as f64 / (1_u64 << 56) as f64
-}
-
-/// So many in a second, and no more saved up than that.
-#[derive(Debug)]
-struct Budget {
-    per_second: f64,
-    left: Mutex<(f64, Option<Instant>)>,
-}
-
-impl Budget {
-    fn new(per_second: u32) -> Self {
-        let per_second = f64::from(per_second);
-        Self { per_second, left: Mutex::new((per_second, None)) }
-    }
-
-    fn take(&self) -> bool {
-        let now = Instant::now();
-        let mut left = self.left.lock();
-        let elapsed = left.1.map_or(0.0, |last| now.duration_since(last).as_secs_f64());
-        let tokens = (left.0 + elapsed * self.per_second).min(self.per_second);
-        let taken = tokens >= 1.0;
-        *left = (if taken { tokens - 1.0 } else { tokens }, Some(now));
-        taken
-    }
 }
 
 #[cfg(test)]
