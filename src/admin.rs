@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use connections::{Connections, Row, SessionRow, Wanted};
+pub use connections::{Connections, Row, Wanted};
 pub use guard::TokenError;
 pub use server::{Admin, StartError};
 pub use topics::{TopicRow, Topics};

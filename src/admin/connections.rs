@@ -12,6 +12,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{Parts, guard::Asked, problem};
+use crate::registry::SessionStatus;
 
 /// Rows of a page unless it is asked for otherwise, and at most.
 pub(super) const DEFAULT_LIMIT: usize = 100;
@@ -26,7 +27,7 @@ pub trait Connections: Send + Sync + 'static {
     fn worst(&self, wanted: &Wanted, limit: usize) -> Vec<Row>;
 
     /// One, with its sessions.
-    fn get(&self, id: &str) -> Option<(Row, Vec<SessionRow>)>;
+    fn get(&self, id: &str) -> Option<(Row, Vec<SessionStatus>)>;
 
     /// Live connections.
     fn count(&self) -> usize;
@@ -87,27 +88,6 @@ pub struct Row {
     pub agent: String,
 }
 
-/// A session of a connection.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct SessionRow {
-    /// Its name.
-    pub session_id: String,
-    /// Its topic.
-    pub topic: String,
-    /// The last offset sent.
-    pub cursor: u64,
-    /// Events that wait for it.
-    pub lag: u64,
-    /// It does not keep up.
-    pub slow: bool,
-    /// Its client has paused it.
-    pub paused: bool,
-    /// Its fencing number.
-    pub attach: u64,
-    /// Events sent on this connection.
-    pub delivered: u64,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
@@ -165,7 +145,7 @@ pub(super) async fn page(State(parts): State<Arc<Parts>>, filter: Result<Query<F
 #[derive(Debug, Serialize)]
 struct One {
     connection: Row,
-    sessions: Vec<SessionRow>,
+    sessions: Vec<SessionStatus>,
 }
 
 pub(super) async fn one(State(parts): State<Arc<Parts>>, Path(id): Path<String>) -> Response {

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     drain,
     lifecycle::Lifecycle,
-    registry::{self, Registry},
+    registry::{self, Registry, SessionStatus},
 };
 
 /// So many connections, and as many topics.
@@ -38,8 +38,8 @@ impl Connections for Fixed {
         (1..=self.0).rev().take(limit).map(row).collect()
     }
 
-    fn get(&self, id: &str) -> Option<(Row, Vec<SessionRow>)> {
-        Some((row(self.has(id)?), vec![SessionRow { session_id: "desk".into(), ..SessionRow::default() }]))
+    fn get(&self, id: &str) -> Option<(Row, Vec<SessionStatus>)> {
+        Some((row(self.has(id)?), vec![SessionStatus { session_id: "desk".into(), ..SessionStatus::default() }]))
     }
 
     fn count(&self) -> usize {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::{
-    admin::{self, Connections, Parts, Row, SessionRow, TopicRow, Topics, Wanted},
+    admin::{self, Connections, Parts, Row, TopicRow, Topics, Wanted},
     broker::Line,
     config::Loaded,
     connection::Shared,
@@ -119,9 +119,9 @@ impl Connections for Listing {
         all.iter().map(|(entry, backlog)| self.row(entry, *backlog)).collect()
     }
 
-    fn get(&self, id: &str) -> Option<(Row, Vec<SessionRow>)> {
+    fn get(&self, id: &str) -> Option<(Row, Vec<SessionStatus>)> {
         let entry = self.entry(id)?;
-        Some((self.row(&entry, entry.backlog()), entry.sessions().into_iter().map(session).collect()))
+        Some((self.row(&entry, entry.backlog()), entry.sessions()))
     }
 
     fn count(&self) -> usize {
@@ -138,19 +138,6 @@ impl Connections for Listing {
         let message = format!("an operator closed the connection{colon}{why}");
         entry.close(Failure::new(Reason::Disconnected, message));
         true
-    }
-}
-
-fn session(status: SessionStatus) -> SessionRow {
-    SessionRow {
-        session_id: status.session_id,
-        topic: status.topic,
-        cursor: status.cursor,
-        lag: status.lag,
-        slow: status.slow,
-        paused: status.paused,
-        attach: status.attach,
-        delivered: status.delivered,
     }
 }
 

@@ -38,11 +38,12 @@ impl Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
+        let Some(opening) = &self.opening else { return };
         let reason = self.end.unwrap_or(Err(Reason::Internal)).err();
         let vitals = self.entry.vitals();
         let lived = Timestamp::now().0.saturating_sub(self.entry.opened().0);
         self.shared.traces.closed(
-            self.opening.as_ref(),
+            opening,
             Closing {
                 connection_id: &self.entry.id().to_string(),
                 client_id: self.entry.client_id().map(|client| client.as_str()),

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
+
 use super::{Registry, Vitals, leaving};
 use crate::{
     error::Failure,
@@ -39,7 +41,7 @@ pub struct DrainNotice {
 }
 
 /// A session as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SessionStatus {
     /// Its name.
     pub session_id: String,

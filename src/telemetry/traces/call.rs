@@ -83,8 +83,8 @@ impl Traces {
     }
 
     /// Records the end of a stream whose opening is traced, in a trace of its own: the opening's has long been put away.
-    pub fn closed(&self, opening: Option<&SpanContext>, closing: Closing<'_>) {
-        let (Some(live), Some(opening)) = (&self.0, opening) else { return };
+    pub fn closed(&self, opening: &SpanContext, closing: Closing<'_>) {
+        let Some(live) = &self.0 else { return };
         let Closing { connection_id, client_id, lived, cause, code, frames, bytes, events } = closing;
         let count = |key, count: u64| KeyValue::new(key, i64::try_from(count).unwrap_or(i64::MAX));
         let mut attributes = vec![
