@@ -20,12 +20,15 @@ use http_body::{Body, Frame as Piece};
 use prost::Message as _;
 use tonic::codec::BufferSettings;
 
+/// Makes something of any bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target, with the name of its corpus.
-pub const ALL: [(&str, fn(&[u8])); 4] =
+pub const ALL: [(&str, Target); 4] =
     [("config", config), ("cursor", cursor), ("frames", frames), ("topic_pattern", topic_pattern)];
 
-/// Lines `KEY=VALUE` are flags, lines `BOWLINE__…=VALUE` environment variables, and the rest is a file: it is refused with a
-/// sentence, or it is a configuration that is valid.
+/// Lines `!KEY=VALUE` are flags, lines `!BOWLINE__…=VALUE` environment variables, and the rest is a file: it is refused with
+/// a sentence, or it is a configuration that is valid.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let mut sources = Sources::default();

@@ -34,6 +34,7 @@ mod wire;
 
 use std::{env, process::ExitCode};
 
+use arena::Kind;
 use tokio::runtime::Runtime;
 
 /// The parts, in their order.
@@ -54,8 +55,16 @@ impl Plan {
         Self { parts, names }
     }
 
-    fn has(&self, part: &str) -> bool {
+    fn asks_for(&self, part: &str) -> bool {
         self.parts.is_empty() || self.parts.iter().any(|named| named == part)
+    }
+
+    /// Whether this server is to be attacked.
+    fn has(&self, kind: Kind) -> bool {
+        self.asks_for(match kind {
+            Kind::Bowline => "bowline",
+            Kind::Stock => "stock",
+        })
     }
 
     /// Whether a case is asked for.
@@ -74,17 +83,8 @@ fn main() -> ExitCode {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let plan = Plan::from_arguments();
     let failed = runtime.block_on(async {
-        let mut failed = 0;
-        if plan.has("h2spec") {
-            failed += h2spec::run(&plan).await;
-        }
-        if plan.has("bowline") {
-            failed += scorecard::bowline(&plan).await;
-        }
-        if plan.has("stock") {
-            failed += scorecard::stock(&plan).await;
-        }
-        failed
+        let failed = if plan.asks_for("h2spec") { h2spec::run(&plan).await } else { 0 };
+        failed + scorecard::run(&plan).await
     });
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

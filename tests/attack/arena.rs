@@ -1,4 +1,4 @@
-//! One attack's place: a server of its own, an honest client that plays on, and eyes on what the server takes and says.
+//! One attack's place: a server of its own, an honest client that plays on, and an ear on what the server writes.
 
 use std::{
     fs,
@@ -24,10 +24,10 @@ use crate::{
     wire::Wire,
 };
 
-/// Between two looks at the server.
-const LOOK: Duration = Duration::from_millis(50);
-/// Looks in a second.
-const LOOKS: usize = 20;
+/// Between two counts of what the server has written.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Times in a second.
+const TIMES: usize = 20;
 /// Most lines a second a server may write, whatever is done to it, but for its first second.
 pub const MOST_LINES: u64 = 10;
 /// How long a new client may take to get in, when an attack is over.
@@ -58,16 +58,15 @@ pub enum Setup {
 pub struct Arena {
     pub kind: Kind,
     pub server: Served,
-    eyes: Arc<Eyes>,
+    ear: Arc<Ear>,
     witness: Option<Witness>,
-    _looking: JoinSet<()>,
+    _listening: JoinSet<()>,
     certificate: Option<TempDir>,
 }
 
-/// What was seen of the process.
+/// What was heard of the process.
 #[derive(Default)]
-struct Eyes {
-    peak_kib: AtomicU64,
+struct Ear {
     /// Most lines within a second.
     lines: AtomicU64,
     over: AtomicBool,
@@ -82,10 +81,10 @@ impl Arena {
         });
         // Tonic's client would have to be told of the certificate; there, newcomers are raw.
         let witness = if matches!(setup, Setup::Tls) { None } else { Some(Witness::start(server.address).await) };
-        let eyes = Arc::<Eyes>::default();
-        let mut looking = JoinSet::new();
-        looking.spawn(look(eyes.clone(), server.child.id(), server.lines.clone()));
-        Self { kind, server, eyes, witness, _looking: looking, certificate }
+        let ear = Arc::<Ear>::default();
+        let mut listening = JoinSet::new();
+        listening.spawn(listen(ear.clone(), server.lines.clone()));
+        Self { kind, server, ear, witness, _listening: listening, certificate }
     }
 
     /// A socket of an attacker on which nothing has been said. Each number is an address of its own.
@@ -105,14 +104,16 @@ impl Arena {
 
     /// The server's memory now, KiB; what it peaks at is counted from here.
     pub fn weigh(&self) -> u64 {
-        let now = self.server.resident_kib();
-        self.eyes.peak_kib.store(now, Ordering::Relaxed);
-        now
+        // The kernel's own mark of how high it was begins anew.
+        fs::write(format!("/proc/{}/clear_refs", self.server.child.id()), "5").expect("a process of ours");
+        self.server.resident_kib()
     }
 
     /// Most memory since `weigh`, KiB.
     pub fn peak_kib(&self) -> u64 {
-        self.eyes.peak_kib.load(Ordering::Relaxed).max(self.server.resident_kib())
+        let status = fs::read_to_string(format!("/proc/{}/status", self.server.child.id())).expect("a process");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its highest mark");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
     /// Seconds of processor time the server has had.
@@ -142,13 +143,13 @@ impl Arena {
 
     /// Most lines it wrote within a second.
     pub fn most_lines(&self) -> u64 {
-        self.eyes.lines.load(Ordering::Relaxed)
+        self.ear.lines.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        self.eyes.over.store(true, Ordering::Relaxed);
+        self.ear.over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -203,18 +204,13 @@ fn limited(descriptors: u32, program: &str) -> Command {
     shell
 }
 
-async fn look(eyes: Arc<Eyes>, process: u32, said: Arc<AtomicU64>) {
-    let status = format!("/proc/{process}/status");
+async fn listen(ear: Arc<Ear>, said: Arc<AtomicU64>) {
     // What it says of its start does not count.
     let mut counts = Vec::new();
-    while !eyes.over.load(Ordering::Relaxed) {
-        let status = fs::read_to_string(&status).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0);
-        eyes.peak_kib.fetch_max(kib, Ordering::Relaxed);
+    while !ear.over.load(Ordering::Relaxed) {
         counts.push(said.load(Ordering::Relaxed));
-        let second_ago = counts[counts.len().saturating_sub(LOOKS + 1)];
-        eyes.lines.fetch_max(counts[counts.len() - 1] - second_ago, Ordering::Relaxed);
-        sleep(LOOK).await;
+        let second_ago = counts[counts.len().saturating_sub(TIMES + 1)];
+        ear.lines.fetch_max(counts[counts.len() - 1] - second_ago, Ordering::Relaxed);
+        sleep(PAUSE).await;
     }
 }

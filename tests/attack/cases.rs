@@ -58,6 +58,9 @@ const DEFAULTS: Setup = Setup::Plain(&[]);
 /// Half a minute is to 15 s as two are to one.
 const FAST_PINGS: Setup = Setup::Plain(&[("BOWLINE__TRANSPORT__GUARD__MIN_PING_INTERVAL", "1s")]);
 
+/// Attacks that the server does not withstand yet. Each leaves this list with what makes it do so.
+pub const AWAITED: &[&str] = &["1b", "2", "4a", "4b", "5", "6", "7", "8a", "8b", "10", "11", "13a", "15b"];
+
 const CASE: Case = Case {
     number: "",
     attack: "",
@@ -96,7 +99,7 @@ pub const CASES: &[Case] = &[
         number: "1b",
         attack: "rapid reset, 20/s",
         criterion: "closed within 10 s",
-        run: |arena| resets::paced(arena, false).boxed(),
+        run: |arena| resets::paced(arena).boxed(),
         ..CASE
     },
     Case {
@@ -128,7 +131,7 @@ pub const CASES: &[Case] = &[
         number: "2",
         attack: "MadeYouReset, 8 triggers × 5,000",
         criterion: "closed by 200 own resets",
-        run: |arena| resets::made_you_reset(arena).boxed(),
+        run: |arena| resets::made_you_reset(arena, false).boxed(),
         ..CASE
     },
     Case {
@@ -193,10 +196,9 @@ pub const CASES: &[Case] = &[
     },
     Case {
         number: "15b",
-        attack: "GOAWAY from the client, then resets at 20/s",
-        criterion: "as 1",
-        stock: Stock::NotAsked,
-        run: |arena| resets::paced(arena, true).boxed(),
+        attack: "GOAWAY from the client, then MadeYouReset",
+        criterion: "as 2",
+        run: |arena| resets::made_you_reset(arena, true).boxed(),
         ..CASE
     },
     Case {

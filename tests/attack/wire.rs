@@ -25,6 +25,8 @@ use crate::{
 
 /// Longest wait for what a server owes at once.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// What a transport may have sent before, and besides, a large message.
+const LITTLE: usize = 8 << 10;
 /// Frames that are kept; more are only counted.
 const KEPT: usize = 20_000;
 
@@ -63,7 +65,7 @@ impl Seen {
     /// A field of a stream's answer, the last of that name: trailers count.
     pub fn field(&self, stream: u32, name: &str) -> Option<&str> {
         let of_stream = self.heads.iter().filter(|(of, _)| *of == stream).flat_map(|(_, fields)| fields);
-        of_stream.filter(|(n, _)| n == name).map(|(_, value)| value.as_str()).last()
+        of_stream.filter(|(n, _)| n == name).map(|(_, value)| value.as_str()).next_back()
     }
 
     /// Whether the server has ended a stream, in whatever way.
@@ -78,8 +80,8 @@ impl Seen {
     /// Bytes that the server takes on a stream in all, were it the only one: what it granted at first, and since.
     fn room(&self, stream: u32) -> i64 {
         let of = |kind, stream| self.frames.iter().filter(move |frame| frame.kind == kind && frame.stream == stream);
-        let pairs = of(kind::SETTINGS, 0).flat_map(|frame| frame.payload.chunks_exact(6));
-        let initial = pairs.filter(|pair| pair[..2] == INITIAL_WINDOW_SIZE.to_be_bytes()).last();
+        let mut pairs = of(kind::SETTINGS, 0).flat_map(|frame| frame.payload.chunks_exact(6));
+        let initial = pairs.rfind(|pair| pair[..2] == INITIAL_WINDOW_SIZE.to_be_bytes());
         let initial =
             initial.map_or(65_535, |pair| i64::from(u32::from_be_bytes([pair[2], pair[3], pair[4], pair[5]])));
         let granted = |stream| of(kind::WINDOW_UPDATE, stream).map(|frame| i64::from(frame.number(0))).sum::<i64>();
@@ -140,7 +142,12 @@ pub async fn connect(to: SocketAddr, from: Ipv4Addr) -> io::Result<TcpStream> {
 impl Wire {
     /// A socket on which nothing has been said.
     pub async fn dial(to: SocketAddr, from: Ipv4Addr) -> Self {
-        Self::over(connect(to, from).await.expect("the server accepts"), true)
+        Self::try_dial(to, from).await.expect("the server accepts")
+    }
+
+    /// As `dial`, where the server may not accept.
+    pub async fn try_dial(to: SocketAddr, from: Ipv4Addr) -> io::Result<Self> {
+        Ok(Self::over(connect(to, from).await?, true))
     }
 
     /// As `dial`, of a peer that never reads from its socket.
@@ -180,12 +187,12 @@ impl Wire {
         matches!(timeout(PATIENCE, self.write.write_all(bytes)).await, Ok(Ok(())))
     }
 
-    /// Sends a message of any size on a stream that has sent nothing else of size, no faster than the server's windows
-    /// allow; `false` if it stops taking it.
+    /// Sends a message of any size, no faster than the server's windows allow, on a transport that has sent little else;
+    /// `false` if it stops taking it.
     pub async fn send_message(&mut self, stream: u32, bytes: &[u8]) -> bool {
         let mut sent = 0;
         while sent < bytes.len() {
-            let room = |seen: &Seen| usize::try_from(seen.room(stream)).unwrap_or(0).saturating_sub(sent);
+            let room = |seen: &Seen| usize::try_from(seen.room(stream)).unwrap_or(0).saturating_sub(sent + LITTLE);
             if !self.wait(PATIENCE, |seen| seen.ended() || seen.stream_over(stream) || room(seen) > 0).await {
                 return false;
             }

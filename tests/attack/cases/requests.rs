@@ -70,7 +70,7 @@ pub async fn bomb(arena: &Arena) -> Verdict {
     let ended = huge.ended(limit).await;
     let held = |seen: &Seen| seen.ended() || (0..128).all(|n| seen.stream_over(2 * n + 1));
     let let_go = fitting.wait(limit, held).await;
-    let growth = arena.peak_kib() - before;
+    let growth = arena.peak_kib().saturating_sub(before);
     let measured = format!(
         "RSS +{growth} KiB; {}; streams within the limits {}",
         huge.seen(Seen::end),

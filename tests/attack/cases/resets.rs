@@ -7,7 +7,10 @@ use tokio::time::{Instant, sleep};
 use super::Verdict;
 use crate::{
     arena::{Arena, Kind},
-    cases::requests::{stream_call, with},
+    cases::{
+        messages::converse,
+        requests::{stream_call, with},
+    },
     frames::{self, CANCEL, ENHANCE_YOUR_CALM, flag, kind},
     hpack,
     wire::Wire,
@@ -24,10 +27,11 @@ const PACED: Duration = Duration::from_secs(10);
 /// Streams opened at once to be reset by the server.
 const BATCH: u32 = 50;
 
-/// A transport of an attacker, who may have said before that he is leaving.
-async fn transport(arena: &Arena, leaving: bool) -> Wire {
-    let mut wire = arena.greeted(1, &[]).await;
+/// A transport of an attacker. One who has said that he is leaving keeps a conversation, so as not to be let go at once.
+async fn transport(arena: &Arena, attacker: u16, leaving: bool) -> Wire {
+    let mut wire = arena.greeted(attacker, &[]).await;
     if leaving {
+        converse(&mut wire, &format!("leaving-{attacker}")).await;
         wire.send(&frames::goaway(0, 0)).await;
     }
     wire
@@ -35,23 +39,23 @@ async fn transport(arena: &Arena, leaving: bool) -> Wire {
 
 /// HEADERS and RST_STREAM, over and over, in one write.
 pub async fn burst(arena: &Arena, leaving: bool) -> Verdict {
-    let mut wire = transport(arena, leaving).await;
+    let mut wire = transport(arena, 1, leaving).await;
     let block = hpack::block(&stream_call());
-    let pair = |n: u32| [frames::headers(2 * n + 1, flag::NONE, &block), frames::reset(2 * n + 1, CANCEL)].concat();
-    wire.send(&(0..BURST).flat_map(pair).collect::<Vec<_>>()).await;
+    let pair = |stream: u32| [frames::headers(stream, flag::NONE, &block), frames::reset(stream, CANCEL)].concat();
+    let burst: Vec<u8> = (0..BURST).flat_map(|_| pair(wire.stream())).collect();
+    wire.send(&burst).await;
     wire.ended(Duration::from_secs(5)).await;
     let goaway = wire.seen(|seen| seen.goaway.clone());
     let streams = goaway.as_ref().map(|goaway| goaway.last.div_ceil(2) as usize);
     let named = goaway.is_some_and(|goaway| goaway.code == ENHANCE_YOUR_CALM);
-    // One who said that he is leaving and has nothing open may simply be let go.
-    let pass = named && streams.is_some_and(|n| n <= MOST) || leaving && wire.seen(|seen| seen.closed);
+    let pass = named && streams.is_some_and(|n| n <= MOST);
     let after = streams.map_or_else(String::new, |n| format!(", after {n} streams"));
     Verdict::new(pass, format!("{}{after}", wire.seen(crate::wire::Seen::end)))
 }
 
 /// Each stream is reset when the server has begun to answer: its work is done, and no count of pending ones grows.
-pub async fn paced(arena: &Arena, leaving: bool) -> Verdict {
-    let mut wire = transport(arena, leaving).await;
+pub async fn paced(arena: &Arena) -> Verdict {
+    let mut wire = transport(arena, 1, false).await;
     let (begun, block, mut resets) = (Instant::now(), hpack::block(&stream_call()), 0);
     while begun.elapsed() < PACED && !wire.seen(|seen| seen.ended()) {
         let stream = wire.stream();
@@ -97,11 +101,11 @@ fn ended(stream: u32) -> Vec<u8> {
 }
 
 /// Every trigger from an address of its own, in batches, for as long as the server goes along.
-pub async fn made_you_reset(arena: &Arena) -> Verdict {
+pub async fn made_you_reset(arena: &Arena, leaving: bool) -> Verdict {
     let streams = if arena.kind == Kind::Stock { 1000 } else { 5000 };
     let (mut most, mut alive) = (0, Vec::new());
     for (attacker, (name, trigger)) in (1..).zip(TRIGGERS) {
-        let mut wire = arena.greeted(attacker, &[]).await;
+        let mut wire = transport(arena, attacker, leaving).await;
         for batch in 1..=streams / BATCH {
             let bytes: Vec<u8> = (0..BATCH).flat_map(|_| trigger(wire.stream())).collect();
             wire.send(&bytes).await;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::Verdict;
 use crate::{
@@ -24,12 +27,17 @@ const AFTER: Duration = Duration::from_secs(2);
 
 /// They come, they greet, they stay; and then they go.
 pub async fn exhausted(arena: &Arena) -> Verdict {
-    let mut peers = Vec::new();
+    let mut coming = JoinSet::new();
     for number in 0..PEERS {
-        let mut wire = Wire::dial(arena.server.address, address(1 + number / OF_ADDRESS)).await;
-        wire.send(&[PREFACE, &settings(&[])].concat()).await;
-        peers.push(wire);
+        let (to, from) = (arena.server.address, address(1 + number / OF_ADDRESS));
+        coming.spawn(async move {
+            // Whoever finds no place even before the door stays away.
+            let mut wire = Wire::try_dial(to, from).await.ok()?;
+            wire.send(&[PREFACE, &settings(&[])].concat()).await;
+            Some(wire)
+        });
     }
+    let peers: Vec<Wire> = coming.join_all().await.into_iter().flatten().collect();
     sleep(Duration::from_secs(1)).await;
     let (cpu, begun) = (arena.cpu_seconds(), Instant::now());
     sleep(LOOK).await;
