@@ -4,12 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "what must not fail fails the test")]
 
 mod admin;
+mod age;
 mod cli;
 mod client;
 #[path = "../support/collector.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
 mod collector;
 mod delivery;
+mod descriptors;
+mod gate;
 mod handshake;
 mod liveness;
 mod metrics;
