@@ -34,7 +34,13 @@ impl TestServer {
 
     /// Settings go over the defaults and over ports of their own.
     pub(crate) async fn with(settings: Settings<'_>) -> Self {
-        let own = [("transport.listen", "127.0.0.1:0"), ("admin.listen", "127.0.0.1:0"), ("drain.grace", "2s")];
+        let own = [
+            ("transport.listen", "127.0.0.1:0"),
+            // Whoever calls it comes from loopback.
+            ("transport.max_transports_per_address", "0"),
+            ("admin.listen", "127.0.0.1:0"),
+            ("drain.grace", "2s"),
+        ];
         let flag = |(key, value): &(&str, &str)| Flag {
             name: format!("--set {key}"),
             key: (*key).to_owned(),
