@@ -133,7 +133,6 @@ impl Drop for Place {
 fn key(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(address.to_bits()),
-        #[expect(clippy::cast_possible_truncation, reason = "shifted, so that the upper half is all there is")]
         IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
     }
 }

@@ -264,8 +264,8 @@ proptest! {
             (heard, said, format!("{guard:?}"))
         };
         let whole = course(&[usize::MAX]);
-        prop_assert_eq!(course(&[1]), whole.clone());
-        prop_assert_eq!(course(&cuts), whole);
+        prop_assert_eq!(&course(&[1]), &whole);
+        prop_assert_eq!(&course(&cuts), &whole);
     }
 
     #[test]
