@@ -9,7 +9,7 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run release image image-test test sim chart alerts jaeger lint fmt doc bench cost ci tools
+.PHONY: help run release image image-test test sim fuzz chart alerts jaeger lint fmt doc bench cost ci tools
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,17 @@ test: ## Run every test; sets up what the interoperability tests need, where tha
 # Optimised, because there are many. A seed that fails is added to tests/sim-regressions.txt; `BOWLINE_SEED=n` replays one.
 sim: ## Simulate thousands of runs (BOWLINE_SEEDS) over a broken network and hold each to the promises.
 	BOWLINE_SEEDS="$${BOWLINE_SEEDS:-5000}" cargo test --locked --release --lib sim:: -- --nocapture
+
+# On the stable compiler, so without an address sanitizer, which unsafe code would need and ours has none of. What was
+# learnt stays in fuzz/corpus; `tests/fuzz.rs` runs the same targets for a moment in every build.
+fuzz: ## Fuzz each target for FUZZ_SECONDS (600), and say how large its corpus has become.
+	@.ci/tools fuzz
+	@for target in $$(sed -n 's/^name = "\([a-z_]*\)"$$/\1/p' fuzz/Cargo.toml); do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	        -max_total_time=$${FUZZ_SECONDS:-600} -print_final_stats=1 -verbosity=0; \
+	    echo "$$target: $$(ls fuzz/corpus/$$target | wc -l) inputs in its corpus"; \
+	done
 
 # BLESS=1 writes what is compared anew: the golden renders, the plain manifests. The program is built as the tests build it,
 # so that after them nothing is left to build.

@@ -4,7 +4,11 @@ use std::{
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -19,6 +23,9 @@ pub struct Served {
     pub address: SocketAddr,
     /// Where it listens for operators, if it said so before.
     pub admin: Option<SocketAddr>,
+    /// Lines it has said so far.
+    #[allow(dead_code, reason = "not every test counts them")]
+    pub lines: Arc<AtomicU64>,
 }
 
 impl Served {
@@ -40,16 +47,19 @@ impl Served {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (sender, lines) = mpsc::sync_channel(1024);
+        let count = Arc::<AtomicU64>::default();
+        let counted = count.clone();
         // Reads to the end, so that the server never waits for us; keeps what was said until it listens.
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                counted.fetch_add(1, Ordering::Relaxed);
                 if std::env::var_os("BOWLINE_TEST_LOG").is_some() {
                     eprintln!("server: {line}");
                 }
                 drop(sender.try_send(line));
             }
         });
-        let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into(), admin: None };
+        let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into(), admin: None, lines: count };
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(START) {
             match address_in(&line) {

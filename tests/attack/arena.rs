@@ -1,0 +1,216 @@
+//! One attack's place: a server of its own, an honest client that plays on, and an ear on what the server writes.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tempfile::TempDir;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    honest::{Client, Report, Witness},
+    served::Served,
+    wire::Wire,
+};
+
+/// Between two counts of what the server has written.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Times in a second.
+const TIMES: usize = 20;
+/// Most lines a second a server may write, whatever is done to it, but for its first second.
+pub const MOST_LINES: u64 = 10;
+/// How long a new client may take to get in, when an attack is over.
+const ENTRY: Duration = Duration::from_secs(2);
+/// The kernel counts a process's time in hundredths of a second.
+const TICKS: f64 = 100.0;
+
+/// Who is attacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Bowline,
+    /// The fixture: tonic with its defaults.
+    Stock,
+}
+
+/// How its server is started.
+#[derive(Debug, Clone, Copy)]
+pub enum Setup {
+    /// With these settings over the defaults.
+    Plain(&'static [(&'static str, &'static str)]),
+    /// With a certificate.
+    Tls,
+    /// With no more than so many descriptors.
+    Descriptors(u32),
+}
+
+/// See the module.
+pub struct Arena {
+    pub kind: Kind,
+    pub server: Served,
+    ear: Arc<Ear>,
+    witness: Option<Witness>,
+    _listening: JoinSet<()>,
+    certificate: Option<TempDir>,
+}
+
+/// What was heard of the process.
+#[derive(Default)]
+struct Ear {
+    /// Most lines within a second.
+    lines: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Arena {
+    pub async fn open(kind: Kind, setup: Setup) -> Self {
+        let mut certificate = None;
+        let server = tokio::task::block_in_place(|| match kind {
+            Kind::Bowline => bowline(setup, &mut certificate),
+            Kind::Stock => stock(setup),
+        });
+        // Tonic's client would have to be told of the certificate; there, newcomers are raw.
+        let witness = if matches!(setup, Setup::Tls) { None } else { Some(Witness::start(server.address).await) };
+        let ear = Arc::<Ear>::default();
+        let mut listening = JoinSet::new();
+        listening.spawn(listen(ear.clone(), server.lines.clone()));
+        Self { kind, server, ear, witness, _listening: listening, certificate }
+    }
+
+    /// A socket of an attacker on which nothing has been said. Each number is an address of its own.
+    pub async fn dial(&self, attacker: u16) -> Wire {
+        Wire::dial(self.server.address, address(attacker)).await
+    }
+
+    /// A transport of an attacker that has said and heard settings.
+    pub async fn greeted(&self, attacker: u16, settings: &[(u16, u32)]) -> Wire {
+        Wire::greeted(self.server.address, address(attacker), settings).await
+    }
+
+    /// The file with the server's certificate, if it has one.
+    pub fn certificate(&self) -> std::path::PathBuf {
+        self.certificate.as_ref().expect("a server with TLS").path().join("cert.pem")
+    }
+
+    /// The server's memory now, KiB; what it peaks at is counted from here.
+    pub fn weigh(&self) -> u64 {
+        // The kernel's own mark of how high it was begins anew.
+        fs::write(format!("/proc/{}/clear_refs", self.server.child.id()), "5").expect("a process of ours");
+        self.server.resident_kib()
+    }
+
+    /// Most memory since `weigh`, KiB.
+    pub fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.server.child.id())).expect("a process");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its highest mark");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
+    /// Seconds of processor time the server has had.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.server.child.id())).expect("a process");
+        // The name, in brackets, may hold anything.
+        let after = stat.rsplit(')').next().expect("a name");
+        let numbers: Vec<f64> = after.split_whitespace().map(|word| word.parse().unwrap_or(0.0)).collect();
+        (numbers[11] + numbers[12]) / TICKS
+    }
+
+    /// How long a new honest client takes until it is answered, `None` if it is not within `limit`.
+    pub async fn newcomer(&self, limit: Duration) -> Option<Duration> {
+        let begun = Instant::now();
+        let entry = async { Client::connect(self.server.address, "newcomer").await?.ping().await };
+        timeout(limit, entry).await.ok()?.ok().map(|_| begun.elapsed())
+    }
+
+    /// Ends the honest game, and sees whether a new client gets in. `None` where there is no honest client.
+    pub async fn honest(&mut self) -> Option<Report> {
+        let mut report = self.witness.take()?.report().await;
+        if report.failure.is_none() && self.newcomer(ENTRY).await.is_none() {
+            report.failure = Some(format!("nobody new gets in within {ENTRY:?}"));
+        }
+        Some(report)
+    }
+
+    /// Most lines it wrote within a second.
+    pub fn most_lines(&self) -> u64 {
+        self.ear.lines.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        self.ear.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The address of an attacker; honest clients come from 127.0.0.1.
+pub fn address(attacker: u16) -> Ipv4Addr {
+    let [high, low] = attacker.to_be_bytes();
+    Ipv4Addr::new(127, 1, high, low)
+}
+
+fn bowline(setup: Setup, certificate: &mut Option<TempDir>) -> Served {
+    let program = env!("CARGO_BIN_EXE_bowline");
+    match setup {
+        Setup::Plain(settings) => Served::bowline(Command::new(program), settings),
+        Setup::Descriptors(most) => Served::bowline(limited(most, program), &[]),
+        Setup::Tls => {
+            let folder = certificate.insert(tempfile::tempdir().unwrap());
+            let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+            let CertifiedKey { cert: leaf, signing_key } = generate_simple_self_signed(["localhost".into()]).unwrap();
+            fs::write(&cert, leaf.pem()).unwrap();
+            write_private(&key, &signing_key.serialize_pem());
+            let settings = [
+                ("BOWLINE__TRANSPORT__TLS__ENABLED", "true"),
+                ("BOWLINE__TRANSPORT__TLS__CERT_FILE", cert.to_str().unwrap()),
+                ("BOWLINE__TRANSPORT__TLS__KEY_FILE", key.to_str().unwrap()),
+            ];
+            Served::bowline(Command::new(program), &settings)
+        }
+    }
+}
+
+/// A file that nobody else may read: a server may refuse a key that others can.
+fn write_private(path: &std::path::Path, text: &str) {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn stock(setup: Setup) -> Served {
+    let program = std::env::current_exe().unwrap();
+    let mut command = match setup {
+        Setup::Descriptors(most) => limited(most, program.to_str().unwrap()),
+        _ => Command::new(program),
+    };
+    command.arg("--serve-stock");
+    Served::spawn(command)
+}
+
+/// A program that cannot have more descriptors, however it asks.
+fn limited(descriptors: u32, program: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), program]);
+    shell
+}
+
+async fn listen(ear: Arc<Ear>, said: Arc<AtomicU64>) {
+    // What it says of its start does not count.
+    let mut counts = Vec::new();
+    while !ear.over.load(Ordering::Relaxed) {
+        counts.push(said.load(Ordering::Relaxed));
+        let second_ago = counts[counts.len().saturating_sub(TIMES + 1)];
+        ear.lines.fetch_max(counts[counts.len() - 1] - second_ago, Ordering::Relaxed);
+        sleep(PAUSE).await;
+    }
+}

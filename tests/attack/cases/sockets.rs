@@ -1,0 +1,65 @@
+//! More peers than there are descriptors.
+
+use std::time::Duration;
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::Verdict;
+use crate::{
+    admin::Admin,
+    arena::{Arena, Kind, address},
+    frames::{PREFACE, settings},
+    wire::Wire,
+};
+
+const PEERS: u16 = 400;
+/// Of those, how many have one address.
+const OF_ADDRESS: u16 = 100;
+/// How long the shortage is looked at.
+const LOOK: Duration = Duration::from_secs(3);
+/// Most of a core that it may take.
+const MOST: f64 = 0.10;
+/// How long after it a new client may have to wait.
+const AFTER: Duration = Duration::from_secs(2);
+
+/// They come, they greet, they stay; and then they go.
+pub async fn exhausted(arena: &Arena) -> Verdict {
+    let mut coming = JoinSet::new();
+    for number in 0..PEERS {
+        let (to, from) = (arena.server.address, address(1 + number / OF_ADDRESS));
+        coming.spawn(async move {
+            // Whoever finds no place even before the door stays away.
+            let mut wire = Wire::try_dial(to, from).await.ok()?;
+            wire.send(&[PREFACE, &settings(&[])].concat()).await;
+            Some(wire)
+        });
+    }
+    let peers: Vec<Wire> = coming.join_all().await.into_iter().flatten().collect();
+    sleep(Duration::from_secs(1)).await;
+    let (cpu, begun) = (arena.cpu_seconds(), Instant::now());
+    sleep(LOOK).await;
+    let share = (arena.cpu_seconds() - cpu) / begun.elapsed().as_secs_f64();
+    let held = peers.iter().filter(|peer| !peer.seen(|seen| seen.closed)).count();
+    // Where there is a port for it; on a thread of its own, for it may hang.
+    let health = match arena.kind {
+        Kind::Stock => true,
+        Kind::Bowline => {
+            let admin = Admin::of(&arena.server);
+            let asked = tokio::task::spawn_blocking(move || admin.try_get("/livez"));
+            let answer = tokio::time::timeout(Duration::from_secs(2), asked).await;
+            answer.is_ok_and(|answer| answer.is_ok_and(|text| text.is_some_and(|text| text.starts_with("ok"))))
+        }
+    };
+    drop(peers);
+    let newcomer = arena.newcomer(AFTER).await;
+    let measured = format!(
+        "{:.0} % of a core, {held} of {PEERS} held, health {}, a new client {}",
+        share * 100.0,
+        if health { "answers" } else { "does not answer" },
+        newcomer.map_or_else(|| "not in".to_owned(), |wait| format!("in after {} ms", wait.as_millis())),
+    );
+    Verdict::new(share <= MOST && health && newcomer.is_some(), measured)
+}

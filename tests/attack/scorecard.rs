@@ -1,0 +1,120 @@
+//! Runs the attacks and says what came of them.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    Plan,
+    arena::{Arena, Kind, MOST_LINES},
+    cases::{AWAITED, CASES, Case, Stock, Verdict},
+};
+
+/// Attacks made at once, each on a server of its own: most of them wait.
+const AT_ONCE: usize = 10;
+/// No attack takes longer.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// One attack and what came of it.
+struct Line {
+    case: &'static Case,
+    kind: Kind,
+    verdict: Verdict,
+    /// Most lines the server wrote within a second.
+    lines: u64,
+    /// It was not conducted to its end: no verdict, whatever was expected.
+    broken: bool,
+}
+
+/// Makes the attacks, on our server and on the stock one; how many cases did not come out as they had to.
+pub async fn run(plan: &Plan) -> usize {
+    let begun = Instant::now();
+    let wanted = |kind| {
+        let cases = CASES.iter().filter(move |case| plan.wants(case.number) && plan.has(kind));
+        cases.filter(move |case| kind == Kind::Bowline || case.stock != Stock::NotAsked).map(move |case| (case, kind))
+    };
+    let all = wanted(Kind::Bowline).chain(wanted(Kind::Stock));
+    let (alone, together): (Vec<_>, Vec<_>) = all.partition(|(case, _)| case.alone);
+    let together = stream::iter(together).map(|(case, kind)| conduct(case, kind)).buffer_unordered(AT_ONCE);
+    let mut lines: Vec<Line> = together.collect().await;
+    for (case, kind) in alone {
+        lines.push(conduct(case, kind).await);
+    }
+    // As the catalogue counts, and not as they ended.
+    let key = |number: &str| {
+        let digits = number.trim_end_matches(|c: char| c.is_ascii_lowercase());
+        (digits.parse::<u32>().unwrap(), number.to_owned())
+    };
+    lines.sort_by_key(|line| key(line.case.number));
+    let (ours, stock): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.kind == Kind::Bowline);
+    let failed = bowline(&ours) + fixture(&stock);
+    println!("\nattacks: {} in {:.0} s", ours.len() + stock.len(), begun.elapsed().as_secs_f64());
+    failed
+}
+
+fn bowline(lines: &[Line]) -> usize {
+    println!("\nattack suite: bowline with its defaults\n");
+    let (mut failed, mut awaited) = (0, 0);
+    for Line { case, verdict, lines, .. } in lines {
+        let quiet = *lines <= MOST_LINES;
+        let mark = match (verdict.pass && quiet, AWAITED.contains(&case.number)) {
+            (true, false) => "pass",
+            (true, true) => "pass, and is still awaited",
+            (false, true) => "open",
+            (false, false) => "FAIL",
+        };
+        failed += usize::from(mark == "FAIL");
+        awaited += usize::from(mark == "open");
+        let log = if quiet { String::new() } else { format!("; {lines} log lines in a second") };
+        println!("{:4} {mark}: {}\n          {} · {}{log}", case.number, case.attack, case.criterion, verdict.measured);
+    }
+    let most = lines.iter().map(|line| line.lines).max().unwrap_or(0);
+    println!("12   log lines under any of these\n          {MOST_LINES}/s at most · {most}/s");
+    println!("\n{} of {} pass, {awaited} open", lines.len() - failed - awaited, lines.len());
+    failed
+}
+
+fn fixture(lines: &[Line]) -> usize {
+    println!("\nthe same attacks: tonic with its defaults\n");
+    let mut surprises = 0;
+    for Line { case, verdict, broken, .. } in lines {
+        let expected = !broken && verdict.pass == (case.stock == Stock::Stands);
+        surprises += usize::from(!expected);
+        let outcome = if verdict.pass { "stands" } else { "falls" };
+        let surprise = if expected { "" } else { ", and was to do the other" };
+        println!("{:4} {outcome}{surprise}: {}\n          {}", case.number, case.attack, verdict.measured);
+    }
+    println!("\n{} of {} as expected", lines.len() - surprises, lines.len());
+    surprises
+}
+
+/// One attack, on a server of its own, while an honest client looks on. A panic is a failure, of this one.
+async fn conduct(case: &'static Case, kind: Kind) -> Line {
+    let conducted = std::panic::AssertUnwindSafe(timeout(LONGEST, fight(case, kind))).catch_unwind().await;
+    match conducted {
+        Ok(Ok(line)) => line,
+        Ok(Err(_)) => broken(case, kind, format!("not over after {LONGEST:?}")),
+        Err(_) => broken(case, kind, "a panic, see above".to_owned()),
+    }
+}
+
+fn broken(case: &'static Case, kind: Kind, measured: String) -> Line {
+    Line { case, kind, verdict: Verdict::new(false, measured), lines: 0, broken: true }
+}
+
+async fn fight(case: &'static Case, kind: Kind) -> Line {
+    let mut arena = Arena::open(kind, case.setup).await;
+    let mut verdict = (case.run)(&arena).await;
+    let alive = arena.server.child.try_wait().is_ok_and(|ended| ended.is_none());
+    if !alive {
+        verdict = Verdict::new(false, format!("{}; the server is gone", verdict.measured));
+    }
+    if let Some(report) = arena.honest().await
+        && !report.unharmed()
+    {
+        let failure = report.failure.clone().unwrap_or_else(|| format!("95 of 100 within {:?}", report.p95()));
+        verdict = Verdict::new(false, format!("{}; an honest client: {failure}", verdict.measured));
+    }
+    Line { case, kind, verdict, lines: arena.most_lines(), broken: false }
+}
