@@ -269,7 +269,7 @@ async fn dial(settings: Arc<Builder>, frames: Frames) -> Result<Call, Error> {
         metadata.insert("x-client-id", header("client_id", &settings.client_id)?);
     }
     if !settings.token.is_empty() {
-        let mut token = header("token", &format!("Bearer {}", settings.token))?;
+        let mut token = header("token", &format!("Bearer {}", settings.token.expose()))?;
         token.set_sensitive(true);
         metadata.insert("authorization", token);
     }
