@@ -20,7 +20,7 @@ pub use rate::Rate;
 pub use secret::Secret;
 pub use topic::{Topic, TopicPattern};
 pub use trace::PublishTrace;
-pub use transport::TransportHandle;
+pub use transport::{Nameless, PeerIdentity, TransportHandle};
 
 /// Why a name, key or header was not accepted. The text is safe to send to whoever sent the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
