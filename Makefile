@@ -33,7 +33,7 @@ image-test: ## Build the image on bases assembled here, without network, and run
 	@.ci/tools image
 	tests/image/engine tests/image/check
 
-# The interoperability tests need Python, Go, grpcurl and nginx, and that of the admin page Chromium, which `.ci/tools system`
+# The interoperability tests need Python, Go, grpcurl, nginx and Envoy, and that of the admin page Chromium, which `.ci/tools system`
 # installs. Where those cannot be had, they say so and pass; CI sets BOWLINE_REQUIRE_INTEROP=1, and there they fail.
 test: ## Run every test; sets up what the interoperability tests need, where that can be had.
 	@.ci/tools interop || test -z "$${BOWLINE_REQUIRE_INTEROP:-}"

@@ -6,8 +6,8 @@
 
 #![allow(unreachable_pub, reason = "its modules are its own")]
 
-#[path = "interop/nginx.rs"]
-mod nginx;
+#[path = "interop/proxies.rs"]
+mod proxies;
 #[path = "support/served.rs"]
 mod served;
 #[path = "support/tools.rs"]

@@ -89,6 +89,8 @@ fn every_command_of_the_page_does_what_the_page_says() {
     let settings = [("BOWLINE__DRAIN__LAME_DUCK", "10s")];
     let server = Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), &settings);
     let mut reader = Reader { server, home: tempfile::tempdir().expect("a folder") };
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("helm");
+    std::os::unix::fs::symlink(chart, reader.home.path().join("helm")).expect("a link");
     let (mut said, mut run, mut ended) = (None, 0, false);
     for block in blocks(&read(DOCUMENT)) {
         let words: Vec<_> = block.words.iter().map(String::as_str).collect();

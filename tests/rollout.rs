@@ -2,7 +2,8 @@
 //! as a kubelet does it. Nobody is cut off, nobody comes in a crowd, and nothing is lost in silence.
 //!
 //! `BOWLINE_ROLLOUT_CLIENTS=2000` makes it one of two thousand clients, told at `BOWLINE_ROLLOUT_PACE` a second: a machine has
-//! to be able to open that many while it carries the load of all sides.
+//! to be able to open that many while it carries the load of all sides. `BOWLINE_ROLLOUT_IMAGE=bowline:0.1.0` makes each server
+//! a container of that image; `make image-test` does.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "its modules are its own; a test says no more than where")]
 #![allow(clippy::print_stdout, reason = "what was measured is told with what came of it")]

@@ -32,10 +32,11 @@ impl Record {
 }
 
 /// Bytes of memory that a record of so many encoded bytes takes: the piece that an allocator hands out for them, the
-/// count of who shares it, its entry in the ring, and a sixteenth for what is lost between pieces.
+/// count of who shares it, its entry in the ring, and an eighth for what is lost between pieces and for what is
+/// on its way to become a record or has just stopped to be one.
 pub(super) fn weight(encoded_len: usize) -> u64 {
     let sum = piece(encoded_len) + SHARED + size_of::<Record>();
-    (sum + sum / 16) as u64
+    (sum + sum / 8) as u64
 }
 
 /// What an allocator hands out for `len` bytes: there are four sizes to a doubling, as in jemalloc.

@@ -9,7 +9,7 @@ use std::{
 
 use bowline::{
     checker::history::{Op, Record},
-    client::{Client, Item, NewEvent, Open, Publisher, Reader, Start, Status},
+    client::{Builder, Client, Item, NewEvent, Open, Publisher, Reader, Start, Status},
     lifecycle::{Lifecycle, Tasks},
     witness,
 };
@@ -112,7 +112,7 @@ impl Member {
         history: History,
     ) -> Self {
         let name: Arc<str> = format!("client-{n}").into();
-        let client = Client::builder(format!("http://{address}")).client_id(&*name).connect().await.unwrap();
+        let client = admitted(Client::builder(format!("http://{address}")).client_id(&*name)).await;
         let lost = Arc::default();
         drop(tasks.spawn("losses", watch_losses(client.status(), Arc::clone(&lost), over.clone())));
         let seat = Seat { client: name, topic: format!("room.{}", n / ROOM).into(), history };
@@ -123,6 +123,16 @@ impl Member {
         }
         drop(tasks.spawn("reader", seat.read(reader, over)));
         Self { client, lost }
+    }
+}
+
+/// Connected, if not at once: a server lets no more come in a second than it is told to.
+async fn admitted(builder: Builder) -> Client {
+    loop {
+        match builder.clone().connect().await {
+            Ok(client) => return client,
+            Err(error) => sleep(error.retry_after().unwrap_or_else(|| panic!("{error:?}"))).await,
+        }
     }
 }
 

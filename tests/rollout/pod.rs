@@ -1,6 +1,11 @@
 //! A server process, started and deleted as a kubelet does it.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{
+    env,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -34,6 +39,51 @@ pub struct Pod {
     pub name: String,
     served: Served,
     pace: Pace,
+    _container: Option<Container>,
+}
+
+/// A server in a container of an image, as a cluster runs it; removed when dropped.
+struct Container {
+    image: String,
+    name: String,
+}
+
+impl Container {
+    fn new(image: String, pod: &str) -> Self {
+        Self { image, name: format!("bowline-rollout-{}-{pod}", std::process::id()) }
+    }
+
+    /// What runs it in the foreground: signals go through, and the exit code is the server's. Its environment is that of
+    /// the command, as far as it is named.
+    fn command(&self, settings: &[(&str, &str)]) -> Command {
+        let mut command = Command::new("docker");
+        command.args([
+            "run",
+            "--rm",
+            "--name",
+            &self.name,
+            "--network",
+            "host",
+            "--read-only",
+            "--user",
+            "65532:65532",
+        ]);
+        command.args(["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]);
+        let of_every_test = ["BOWLINE__TRANSPORT__LISTEN", "BOWLINE__ADMIN__LISTEN", "BOWLINE__TELEMETRY__FORMAT"];
+        for name in settings.iter().map(|(name, _)| *name).chain(of_every_test) {
+            command.args(["--env", name]);
+        }
+        command.arg(&self.image);
+        command
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // There is one only if the test failed before it was deleted.
+        let mut removal = Command::new("docker");
+        removal.args(["rm", "--force", &self.name]).stdout(Stdio::null()).stderr(Stdio::null()).status().ok();
+    }
 }
 
 /// How one ended.
@@ -59,9 +109,13 @@ impl Pod {
             ("BOWLINE__HEALTH__CANARY_TIMEOUT", "30s"),
         ];
         settings.extend_from_slice(engine);
-        let program = Command::new(env!("CARGO_BIN_EXE_bowline"));
+        let container = env::var("BOWLINE_ROLLOUT_IMAGE").ok().map(|image| Container::new(image, name));
+        let program = match &container {
+            None => Command::new(env!("CARGO_BIN_EXE_bowline")),
+            Some(container) => container.command(&settings),
+        };
         let served = tokio::task::block_in_place(|| Served::bowline(program, &settings));
-        Self { name: name.to_owned(), served, pace }
+        Self { name: name.to_owned(), served, pace, _container: container }
     }
 
     pub fn address(&self) -> SocketAddr {
