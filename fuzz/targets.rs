@@ -4,28 +4,80 @@
 use std::{
     convert::Infallible,
     fs,
+    os::unix::fs::PermissionsExt as _,
     pin::Pin,
     str,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
+use aws_lc_rs::hmac;
+use base64::{engine::general_purpose::URL_SAFE_NO_PAD, Engine as _};
 use bowline::{
+    auth::{Ask, Auth},
     config::{self, Flag, Sources},
     proto::v1::{self, stream_data_request::Frame, StreamDataRequest, StreamDataResponse},
-    types::{Cursor, Topic, TopicPattern},
+    telemetry::metrics::Metrics,
+    types::{Cursor, Topic, TopicPattern, TransportHandle},
 };
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use http_body::{Body, Frame as Piece};
 use prost::Message as _;
+use tokio_util::sync::CancellationToken;
 use tonic::codec::BufferSettings;
 
 /// Makes something of any bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
-pub const ALL: [(&str, Target); 4] =
-    [("config", config), ("cursor", cursor), ("frames", frames), ("topic_pattern", topic_pattern)];
+pub const ALL: [(&str, Target); 5] = [
+    ("claims", claims),
+    ("config", config),
+    ("cursor", cursor),
+    ("frames", frames),
+    ("topic_pattern", topic_pattern),
+];
+
+/// What the issuer of `claims` signs with.
+const SECRET: &str = "a secret of the fuzzer, which is no secret";
+
+/// Whoever believes that issuer.
+fn believer() -> &'static Auth {
+    static AUTH: OnceLock<Auth> = OnceLock::new();
+    AUTH.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secret");
+        fs::write(&path, SECRET).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+        let config = format!(
+            "mode = \"jwt\"\n[[issuers]]\nissuer = \"i\"\naudiences = [\"b\"]\nalgorithms = [\"HS256\"]\n\
+             rights_claim = \"rights\"\nsecret_files = [{path:?}]"
+        );
+        let config = toml::from_str(&config).expect("a section");
+        Auth::new(config, Arc::new(Metrics::new())).expect("a file that can be read")
+    })
+}
+
+/// A token is refused, or its issuer has said all that is asked of it. The bytes are a token, and the claims of one that
+/// the issuer has signed.
+pub fn claims(bytes: &[u8]) {
+    let transport = TransportHandle::new(([127, 0, 0, 1], 1).into(), CancellationToken::new());
+    if let Ok(text) = str::from_utf8(bytes) {
+        assert!(believer().admit_by(text, &transport).is_err(), "nobody has signed that");
+    }
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(bytes));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), message.as_bytes());
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+    let Ok(caller) = believer().admit_by(&token, &transport) else { return };
+    let said: serde_json::Value = serde_json::from_slice(bytes).expect("claims that could be read");
+    assert_eq!(said["iss"], "i", "another issuer");
+    assert!(said["aud"] == "b" || said["aud"].as_array().is_some_and(|all| all.iter().any(|one| one == "b")), "not for us");
+    let client = caller.identity().client().expect("a token names somebody");
+    assert_eq!(Some(client.as_str()), said["sub"].as_str(), "another client");
+    assert!(caller.identity().expires().is_some() && said["exp"].is_number(), "it never runs out");
+    assert!(!caller.may(Ask::Operate), "no claim makes an operator");
+}
 
 /// Lines `!KEY=VALUE` are flags, lines `!BOWLINE__…=VALUE` environment variables, and the rest is a file: it is refused with
 /// a sentence, or it is a configuration that is valid.
