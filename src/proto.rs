@@ -2,6 +2,7 @@
 
 mod convert;
 mod encode;
+mod redacted;
 
 /// Package `bowline.v1`, as `build.rs` generated it.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

@@ -13,7 +13,7 @@ pub mod report;
 mod sampling;
 mod traces;
 #[cfg(test)]
-mod written;
+pub(crate) mod written;
 
 use std::io::{self, IsTerminal as _};
 

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Listener ── accept ── Host::run, one task per transport
-//!                         tls       handshake on its clock
+//!                         tls       handshake on its clock; certificates followed by content
 //!                         coalesce  Wire: one write per turn; the frame guard's place
 //!                         greeting  preface and SETTINGS on their clock
 //!                         executor  one task per stream, ended by its KillSwitch
@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Absent: judging frames (`guard.rs` will do that, on the bytes that `coalesce` passes), limits per source address,
-//! descriptors in reserve, client certificates, reloading of files, the age of a transport.
+//! descriptors in reserve, the age of a transport.
 
 mod call;
 mod coalesce;
@@ -43,9 +43,9 @@ use meter::{End, Metered};
 
 #[cfg(test)]
 pub(crate) use coalesce::Socket;
-pub use config::{Config, TlsConfig};
+pub use config::Config;
 pub use listener::{BindError, Listener};
-pub use tls::TlsError;
+pub use tls::{ClientCert, ClientName, MinVersion, TlsConfig, TlsError};
 
 /// How serving ends.
 #[derive(Debug, Clone)]
@@ -88,6 +88,9 @@ pub async fn serve<S, B>(
     let most = u32::try_from(config.max_transports).unwrap_or(u32::MAX);
     let permits = Arc::new(Semaphore::new(most as usize));
     let mut shortage = Shortage::default();
+    if let Some(tls) = &host.tls {
+        tasks.spawn_until_stopped("certificates", tls.clone().follow(metrics.clone()));
+    }
 
     while let Some((socket, peer)) = shutdown.begin.run_until_cancelled(listener.accept(&mut shortage)).await {
         let Ok(permit) = permits.clone().try_acquire_owned() else {

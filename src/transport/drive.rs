@@ -32,13 +32,17 @@ use super::{
     meter::{End, Metered},
     tls::Tls,
 };
-use crate::{lifecycle::Tasks, telemetry::metrics::Metrics, types::TransportHandle};
+use crate::{
+    lifecycle::Tasks,
+    telemetry::metrics::Metrics,
+    types::{PeerIdentity, TransportHandle},
+};
 
 /// What all transports of a listener have in common.
 pub(super) struct Host<S> {
     pub(super) service: S,
     pub(super) http: Builder<StreamExecutor>,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) greeting_timeout: Duration,
     pub(super) goaway_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
@@ -74,14 +78,14 @@ where
         metered: &mut Metered,
     ) -> End {
         // Nothing is lost with a peer that has not greeted, so it is not waited for when we leave.
-        let socket = match goaway.run_until_cancelled(self.secure(socket)).await {
-            Some(Ok(socket)) => socket,
+        let (socket, identity) = match goaway.run_until_cancelled(self.secure(socket)).await {
+            Some(Ok(secured)) => secured,
             Some(Err(end)) => return end,
             None => return End::GoAway,
         };
         let wire = Wire::new(socket);
         let service = self.service.clone();
-        let handle = TransportHandle::new(peer, goaway.clone());
+        let handle = TransportHandle::new(peer, goaway.clone()).identified(identity);
         let calls = service_fn(move |request| answer(service.clone(), handle.clone(), request));
         let mut http = pin!(self.http.serve_connection(TokioIo::new(wire.clone()), calls));
 
@@ -108,12 +112,11 @@ where
         }
     }
 
-    async fn secure(&self, socket: Box<dyn Socket>) -> Result<Box<dyn Socket>, End> {
-        Ok(match &self.tls {
-            None => socket,
-            // Boxed, or every transport would keep room for a handshake as long as it lives.
-            Some(tls) => Box::new(Box::pin(tls.accept(socket)).await?),
-        })
+    async fn secure(&self, socket: Box<dyn Socket>) -> Result<(Box<dyn Socket>, Option<Arc<PeerIdentity>>), End> {
+        let Some(tls) = &self.tls else { return Ok((socket, None)) };
+        // Boxed, or every transport would keep room for a handshake as long as it lives.
+        let (stream, identity) = Box::pin(tls.accept(socket)).await?;
+        Ok((Box::new(stream), identity))
     }
 }
 
