@@ -35,7 +35,7 @@ async fn a_connection_ends_with_the_grace_of_its_token_and_its_sessions_can_be_r
     client.ended_with(Code::Unauthenticated, "TOKEN_EXPIRED").await;
     // A token of whole seconds that is good for two has between one and two left; then the grace, and a look each second.
     let took = begun.elapsed();
-    assert!(took > Duration::from_secs(2) && took < Duration::from_millis(5500), "{took:?}");
+    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(10), "{took:?}");
 
     let mut writer = enter(&server, &token("bob", json!({}))).await;
     writer.open(named(1, "chat.a", "pen")).await;

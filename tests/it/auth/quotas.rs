@@ -46,7 +46,7 @@ async fn a_client_has_so_many_connections_and_others_have_theirs() {
 
 #[tokio::test]
 async fn a_client_and_an_address_open_so_many_connections_a_second() {
-    let (_files, server) = server(&[("registry.max_opens_per_client", "3")]).await;
+    let (_files, server) = server(&[("registry.max_opens_per_client", "1")]).await;
     let alice = token("alice", json!({}));
     let mut refused = 0;
     for _ in 0..6 {
@@ -59,11 +59,11 @@ async fn a_client_and_an_address_open_so_many_connections_a_second() {
         }
     }
     // What fills again meanwhile depends on how fast the machine is.
-    assert!((1..=3).contains(&refused), "{refused}");
+    assert!((1..=5).contains(&refused), "{refused}");
     enter(&server, &token("bob", json!({}))).await;
     server.leave().await;
 
-    let by_address = TestServer::with(&[("registry.max_opens_per_address", "2")]).await;
+    let by_address = TestServer::with(&[("registry.max_opens_per_address", "1")]).await;
     let mut refused = 0;
     for _ in 0..6 {
         if let Err(status) = by_address.try_call(&[]).await {
@@ -71,7 +71,7 @@ async fn a_client_and_an_address_open_so_many_connections_a_second() {
             refused += 1;
         }
     }
-    assert!((1..=4).contains(&refused), "{refused}");
+    assert!((1..=5).contains(&refused), "{refused}");
     by_address.leave().await;
 }
 
@@ -89,8 +89,8 @@ async fn flood(client: &mut TestClient, most: u64, payload: &str) -> (u64, bowli
 async fn a_client_publishes_so_much_a_second_over_all_its_connections_and_is_told_when_to_go_on() {
     let write_only = |alias| bowline::proto::v1::OpenSession { mode: 2, ..open(alias, "chat.a") };
     for (settings, payload, expected) in [
-        (&[("topics.max_publishes_per_second", "20")][..], "x", 20..40),
-        (&[("topics.max_publish_rate", "10000B")], &*"x".repeat(1000), 10..20),
+        (&[("topics.max_publishes_per_second", "5")][..], "x", 5..50),
+        (&[("topics.max_publish_rate", "5000B")], &*"x".repeat(1000), 5..50),
     ] {
         let (_files, server) = server(settings).await;
         let alice = token("alice", json!({}));
