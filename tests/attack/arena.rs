@@ -1,6 +1,7 @@
 //! One attack's place: a server of its own, an honest client that plays on, and an ear on what the server writes.
 
 use std::{
+    collections::VecDeque,
     fs,
     net::Ipv4Addr,
     process::Command,
@@ -26,9 +27,9 @@ use crate::{
 
 /// Between two counts of what the server has written.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Times in a second.
-const TIMES: usize = 20;
-/// Most lines a second a server may write, whatever is done to it, but for its first second.
+/// Over how long lines are counted: a second of it may have been quiet before, and have left room for more.
+const WINDOW: Duration = Duration::from_secs(2);
+/// Most lines a second a server may write, whatever is done to it.
 pub const MOST_LINES: u64 = 10;
 /// How long a new client may take to get in, when an attack is over.
 const ENTRY: Duration = Duration::from_secs(2);
@@ -67,7 +68,7 @@ pub struct Arena {
 /// What was heard of the process.
 #[derive(Default)]
 struct Ear {
-    /// Most lines within a second.
+    /// Most lines a second.
     lines: AtomicU64,
     over: AtomicBool,
 }
@@ -141,7 +142,7 @@ impl Arena {
         Some(report)
     }
 
-    /// Most lines it wrote within a second.
+    /// Most lines a second that it wrote.
     pub fn most_lines(&self) -> u64 {
         self.ear.lines.load(Ordering::Relaxed)
     }
@@ -206,11 +207,15 @@ fn limited(descriptors: u32, program: &str) -> Command {
 
 async fn listen(ear: Arc<Ear>, said: Arc<AtomicU64>) {
     // What it says of its start does not count.
-    let mut counts = Vec::new();
+    let mut counts = VecDeque::new();
     while !ear.over.load(Ordering::Relaxed) {
-        counts.push(said.load(Ordering::Relaxed));
-        let second_ago = counts[counts.len().saturating_sub(TIMES + 1)];
-        ear.lines.fetch_max(counts[counts.len() - 1] - second_ago, Ordering::Relaxed);
+        let (now, count) = (Instant::now(), said.load(Ordering::Relaxed));
+        counts.push_back((now, count));
+        while counts.front().is_some_and(|(at, _)| now - *at > WINDOW) {
+            counts.pop_front();
+        }
+        let since = counts.front().map_or(count, |(_, first)| *first);
+        ear.lines.fetch_max((count - since).div_ceil(WINDOW.as_secs()), Ordering::Relaxed);
         sleep(PAUSE).await;
     }
 }

@@ -21,7 +21,7 @@ struct Line {
     case: &'static Case,
     kind: Kind,
     verdict: Verdict,
-    /// Most lines the server wrote within a second.
+    /// Most lines a second that the server wrote.
     lines: u64,
     /// It was not conducted to its end: no verdict, whatever was expected.
     broken: bool,
@@ -66,7 +66,7 @@ fn bowline(lines: &[Line]) -> usize {
         };
         failed += usize::from(mark == "FAIL");
         awaited += usize::from(mark == "open");
-        let log = if quiet { String::new() } else { format!("; {lines} log lines in a second") };
+        let log = if quiet { String::new() } else { format!("; {lines} log lines a second") };
         println!("{:4} {mark}: {}\n          {} · {}{log}", case.number, case.attack, case.criterion, verdict.measured);
     }
     let most = lines.iter().map(|line| line.lines).max().unwrap_or(0);

@@ -1,8 +1,8 @@
 //! Streams that are opened to be reset, by the peer or by us.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, interval};
 
 use super::Verdict;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     },
     frames::{self, CANCEL, ENHANCE_YOUR_CALM, flag, kind},
     hpack,
-    wire::Wire,
+    wire::{Seen, Wire},
 };
 
 /// Streams of a burst.
@@ -50,27 +50,28 @@ pub async fn burst(arena: &Arena, leaving: bool) -> Verdict {
     let named = goaway.is_some_and(|goaway| goaway.code == ENHANCE_YOUR_CALM);
     let pass = named && streams.is_some_and(|n| n <= MOST);
     let after = streams.map_or_else(String::new, |n| format!(", after {n} streams"));
-    Verdict::new(pass, format!("{}{after}", wire.seen(crate::wire::Seen::end)))
+    Verdict::new(pass, format!("{}{after}", wire.seen(Seen::end)))
 }
 
-/// Each stream is reset when the server has begun to answer: its work is done, and no count of pending ones grows.
+/// Streams opened at a steady pace, each reset once the server has begun to answer: its work is done, and no count of
+/// pending ones grows.
 pub async fn paced(arena: &Arena) -> Verdict {
     let mut wire = transport(arena, 1, false).await;
-    let (begun, block, mut resets) = (Instant::now(), hpack::block(&stream_call()), 0);
-    while begun.elapsed() < PACED && !wire.seen(|seen| seen.ended()) {
+    let (begun, block) = (Instant::now(), hpack::block(&stream_call()));
+    let (mut ticks, mut open, mut resets) = (interval(PACE), HashSet::new(), 0);
+    while begun.elapsed() < PACED && !wire.seen(Seen::ended) {
+        ticks.tick().await;
         let stream = wire.stream();
         wire.send(&frames::headers(stream, flag::NONE, &block)).await;
-        let answered = |seen: &crate::wire::Seen| seen.ended() || seen.heads.iter().any(|(of, _)| *of == stream);
-        wire.wait(Duration::from_secs(1), answered).await;
-        wire.send(&frames::reset(stream, CANCEL)).await;
-        resets += 1;
-        sleep(PACE).await;
+        let answered: Vec<u32> =
+            wire.seen(|seen| seen.heads.iter().map(|(of, _)| *of).filter(|of| open.remove(of)).collect());
+        open.insert(stream);
+        resets += answered.len();
+        wire.send(&answered.iter().flat_map(|stream| frames::reset(*stream, CANCEL)).collect::<Vec<_>>()).await;
     }
-    let took = begun.elapsed();
-    Verdict::new(
-        wire.seen(|seen| seen.ended()) && took <= PACED,
-        format!("{} after {:.1} s, {resets} resets", wire.seen(crate::wire::Seen::end), took.as_secs_f64()),
-    )
+    let ended = wire.ended(PACED.saturating_sub(begun.elapsed())).await;
+    let (end, took) = (wire.seen(Seen::end), begun.elapsed().as_secs_f64());
+    Verdict::new(ended, format!("{end} after {took:.1} s, {resets} resets"))
 }
 
 /// What makes a server reset a stream that it was asked to open.
@@ -109,8 +110,7 @@ pub async fn made_you_reset(arena: &Arena, leaving: bool) -> Verdict {
         for batch in 1..=streams / BATCH {
             let bytes: Vec<u8> = (0..BATCH).flat_map(|_| trigger(wire.stream())).collect();
             wire.send(&bytes).await;
-            let reset =
-                |seen: &crate::wire::Seen| seen.ended() || seen.count(kind::RST_STREAM) >= (batch * BATCH) as usize;
+            let reset = |seen: &Seen| seen.ended() || seen.count(kind::RST_STREAM) >= (batch * BATCH) as usize;
             // Not every trigger makes exactly one reset of each stream; what matters is that there is an end.
             wire.wait(Duration::from_secs(1), reset).await;
             if wire.seen(|seen| seen.ended()) {
