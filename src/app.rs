@@ -15,6 +15,7 @@ use tower::Layer;
 
 use crate::{
     admin,
+    auth::Auth,
     broker::{Broker, memory::Memory},
     canary,
     config::Loaded,
@@ -88,9 +89,11 @@ impl App {
         let traces = Traces::start(&telemetry.otlp, &telemetry.traces, &node, &metrics)?;
         let (kind, name, method) = ("bidi_stream", "bowline.v1.StreamService", "StreamData");
         let broker = Broker::Memory(Memory::new(config.topics.max_topics));
+        let auth = Arc::new(Auth::new(config.auth, metrics.clone()).context("cannot tell callers apart")?);
         let shared = Arc::new(connection::Shared {
             config: config.connection,
             node,
+            auth: auth.clone(),
             registry: Arc::new(Registry::new(config.registry, metrics.clone())),
             hub: Arc::new(Hub::new(config.topics, broker, metrics.clone())),
             directory: Arc::new(Directory::new(config.session)),
@@ -107,6 +110,7 @@ impl App {
             .then(|| operators::open(&config.admin, loaded, &lifecycle, &health, &drain, &shared))
             .transpose()?;
 
+        auth.spawn(&health, &tasks);
         canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
@@ -118,7 +122,8 @@ impl App {
 
         let end_transports = CancellationToken::new();
         let shutdown = Shutdown { begin: end_transports.clone(), grace: TRANSPORT_GRACE };
-        let service = observed(&metrics, &traces)?.layer(service::routes(&shared, &health)?.prepare());
+        let routes = service::gate::GateLayer::new(auth).layer(service::routes(&shared, &health)?.prepare());
+        let service = observed(&metrics, &traces)?.layer(routes);
         let transports = tasks.spawn("transports", {
             let (tasks, transport) = (tasks.clone(), config.transport);
             async move { transport::serve(listener, service, &transport, &tasks, metrics, shutdown).await }
@@ -196,5 +201,8 @@ async fn housekeeping(shared: Arc<connection::Shared>) {
         shared.hub.sweep();
         let expired = shared.directory.sweep();
         shared.metrics.sessions_expired.inc_by(expired as u64);
+        if !shared.auth.is_constant() {
+            shared.registry.entries().iter().for_each(|entry| entry.review());
+        }
     }
 }

@@ -90,8 +90,8 @@ impl Broker {
         }
     }
 
-    /// Trims histories by age and drops topics nobody needs; to be called about once a second.
-    pub fn sweep(&self) {
+    /// Trims histories by age and drops topics nobody needs, which it returns; to be called about once a second.
+    pub fn sweep(&self) -> Vec<Topic> {
         match self {
             Self::Memory(memory) => memory.sweep(),
         }

@@ -67,6 +67,7 @@ impl Config {
         section("connection", self.connection.problems());
         section("session", self.session.problems());
         section("topics", self.topics.problems());
+        section("auth", self.auth.problems());
         section("admin", self.admin.problems());
         section("telemetry", self.telemetry.problems());
         section("health", self.health.problems());

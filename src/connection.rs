@@ -18,6 +18,7 @@ mod lanes;
 mod outbox;
 mod pacing;
 mod peer;
+mod standing;
 mod trail;
 
 use std::{sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use tonic::Streaming;
 
 use crate::{
+    auth::{Auth, Caller},
     error::{Failure, Fault, Reason},
     hub::Hub,
     lifecycle::Tasks,
@@ -35,7 +37,7 @@ use crate::{
     registry::{Admission, Peer, Registry},
     session::Directory,
     telemetry::{Span, Traces, metrics::Metrics},
-    types::{ClientId, KillSwitch, TransportHandle},
+    types::{KillSwitch, TransportHandle},
 };
 
 pub use body::OutboxBody;
@@ -116,6 +118,8 @@ pub struct Shared {
     pub config: Config,
     /// This replica's name.
     pub node: String,
+    /// Who is calling, and what they may do.
+    pub auth: Arc<Auth>,
     /// The live connections.
     pub registry: Arc<Registry>,
     /// The topics.
@@ -137,8 +141,8 @@ pub struct Shared {
 pub struct Call {
     /// The frames.
     pub requests: Streaming<StreamDataRequest>,
-    /// Whom authentication took the client for; none if it leaves that to the client.
-    pub client_id: Option<ClientId>,
+    /// Who makes it; none if the token is still to come, in the first frame.
+    pub caller: Option<Caller>,
     /// The transport underneath.
     pub transport: TransportHandle,
     /// The end of last resort.
@@ -150,13 +154,14 @@ pub struct Call {
 /// Starts to serve a call that was admitted; the response body is the outbound half.
 pub fn spawn(shared: &Arc<Shared>, call: Call, admission: Admission) -> OutboxBody {
     let outbox = Outbox::new(shared.clone(), admission.entry().clone());
-    let peer = peer::StreamPeer::new(outbox.clone(), call.transport.clone());
+    let standing = Arc::new(standing::Standing::new(call.transport.clone()));
+    let peer = peer::StreamPeer::new(shared.clone(), outbox.clone(), standing.clone());
     let asked: Arc<dyn Peer> = peer.clone();
     // Before anybody can be told that there is a connection: a Drain or Disconnect must not miss it.
     admission.bind(Arc::downgrade(&asked));
     let body = OutboxBody::new(outbox.clone());
     let trail = trail::Trail::new(shared, admission.entry(), &call.opening);
-    let actor = Actor { shared: shared.clone(), call, trail, admission, outbox, _peer: peer };
+    let actor = Actor { shared: shared.clone(), call, standing, trail, admission, outbox, _peer: peer };
     drop(shared.tasks.spawn("connection", actor.run()));
     body
 }
@@ -165,6 +170,7 @@ pub fn spawn(shared: &Arc<Shared>, call: Call, admission: Admission) -> OutboxBo
 struct Actor {
     shared: Arc<Shared>,
     call: Call,
+    standing: Arc<standing::Standing>,
     // Dropped, and so recorded, before the admission that says it is over.
     trail: trail::Trail,
     admission: Admission,
@@ -211,9 +217,15 @@ impl Actor {
     async fn read(&mut self) -> Result<(), Failure> {
         let Some(client) = self.handshake().await? else { return Ok(()) };
         drop(std::mem::take(&mut self.call.opening));
-        let mut inbound = inbound::Inbound::new(&self.shared, &self.outbox, client, self.trail.opening().cloned());
+        let opening = self.trail.opening().cloned();
+        let party = self.standing.party()?;
+        let mut inbound = inbound::Inbound::new(&self.shared, &self.outbox, &self.standing, client, party, opening);
         while let Some(frame) = receive(&mut self.call.requests).await? {
             self.received();
+            // Of all that comes only a token may have to wait, for the keys it is signed with: for a second, seldom.
+            if let Some(keys) = inbound::keys_wanted(&self.shared.auth, &frame) {
+                keys.await;
+            }
             inbound.handle(frame)?;
             // A flood that is always ready would otherwise keep a worker to itself.
             tokio::task::coop::consume_budget().await;

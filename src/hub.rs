@@ -5,6 +5,7 @@
 
 mod delivery;
 mod feed;
+mod founders;
 mod ready;
 mod rule;
 mod scope;
@@ -18,6 +19,7 @@ use std::{
 use bytes::Bytes;
 use bytesize::ByteSize;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     broker::{Broker, Line},
@@ -25,7 +27,7 @@ use crate::{
     log::Limits,
     planted::{self, Bug},
     telemetry::metrics::Metrics,
-    types::{NewEvent, Producer, Published, Topic, TopicPattern},
+    types::{Limiter, NewEvent, Party, Producer, Published, Topic, TopicPattern},
 };
 
 pub use delivery::{Delivery, Policy, PolicyName};
@@ -33,6 +35,8 @@ pub use feed::{Feed, Reader, ReaderGuard};
 pub use ready::ReadySet;
 pub use rule::{Class, Config, DEDUPE_DEPTH, History, Rule};
 pub use scope::{Hold, Scope};
+
+use founders::Founders;
 
 /// Who came and went is kept for as long as places are by default, and a little longer: with its last member gone, what
 /// says who is in a topic is soon forgotten.
@@ -47,6 +51,9 @@ pub struct Hub {
     presence: Option<Rule>,
     broker: Broker,
     feeds: Feeds,
+    founders: Mutex<Founders>,
+    /// How many events, and how many bytes of them, each may publish in a second.
+    publishes: (Limiter, Limiter),
     metrics: Arc<Metrics>,
 }
 
@@ -59,12 +66,15 @@ impl Hub {
         let (max_keys, history) = (config.max_members, PRESENCE_HISTORY);
         let presence = TopicPattern::parse("~presence.>").ok();
         let presence = presence.map(|pattern| Rule { class: Class::State, max_keys, history, ..Rule::new(pattern) });
-        Self { config, presence, broker, feeds: Feeds::default(), metrics }
+        let publishes =
+            (Limiter::new(config.max_publishes_per_second.into()), Limiter::new(config.max_publish_rate.as_u64()));
+        let founders = Mutex::new(Founders::new(config.max_per_client));
+        Self { config, presence, broker, feeds: Feeds::default(), founders, publishes, metrics }
     }
 
-    /// Joins a topic, creating it if need be: UNKNOWN_TOPIC if no rule covers it, TOPIC_LIMIT if there are too many. A topic of class `echo` is
-    /// another one for everybody who joins it.
-    pub fn join(&self, topic: &Topic) -> Result<Arc<Feed>, Failure> {
+    /// Joins a topic, creating it if need be: UNKNOWN_TOPIC if no rule covers it, TOPIC_LIMIT if there are too many, or too
+    /// many of `party`. A topic of class `echo` is another one for everybody who joins it.
+    pub fn join(&self, topic: &Topic, party: Party) -> Result<Arc<Feed>, Failure> {
         let rule = self.rule(topic)?;
         let topic = if planted::strikes(Bug::ConfusesTopics, 8) { &Topic::parse("prices.a")? } else { topic };
         if rule.class == Class::Echo {
@@ -74,15 +84,42 @@ impl Hub {
         if let Some(feed) = feeds.get(topic).and_then(Weak::upgrade) {
             return Ok(feed);
         }
-        let line = self.broker.open(topic, self.limits(rule))?;
+        let line = self.open(topic, rule, party)?;
         let feed = Feed::new(topic.clone(), rule, line, Some(self.feeds.clone()));
         feeds.insert(topic.clone(), Arc::downgrade(&feed));
         Ok(feed)
     }
 
+    /// The topic's line, creating the topic on account of `party` if need be.
+    fn open(&self, topic: &Topic, rule: &Rule, party: Party) -> Result<Line, Failure> {
+        if let Some(line) = self.broker.find(topic) {
+            return Ok(line);
+        }
+        let mut founders = self.founders.lock();
+        founders.check(party)?;
+        let line = self.broker.open(topic, self.limits(rule))?;
+        founders.founded(topic, party);
+        Ok(line)
+    }
+
+    /// Counts a publish of `party`, before anything is done about it: PUBLISH_RATE with the time to wait.
+    pub fn meter(&self, party: Party, size: usize) -> Result<(), Failure> {
+        let (events, bytes) = &self.publishes;
+        if events.is_off() && bytes.is_off() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let taken = events.take(party, 1, now).and_then(|()| bytes.take(party, size as u64, now));
+        taken.map_err(|wait| {
+            // No sooner than it can be of use, and not all at once.
+            let wait = wait.max(Duration::from_millis(1)).mul_f64(1.0 + fastrand::f64() / 4.0);
+            Failure::new(Reason::PublishRate, "more is being published than may be").retry_after(wait)
+        })
+    }
+
     /// Publishes without a session. Fails as [`Hub::join`] does, with UNSUPPORTED on an echo topic, which answers
     /// sessions only, and with READ_ONLY on one that says who is in another.
-    pub fn publish(&self, topic: &Topic, event: NewEvent) -> Result<Published, Failure> {
+    pub fn publish(&self, topic: &Topic, event: NewEvent, party: Party) -> Result<Published, Failure> {
         if topic.presence_of().is_some() {
             return Err(Failure::new(Reason::ReadOnly, "only the server says who is in a topic"));
         }
@@ -91,7 +128,7 @@ impl Hub {
             return Err(sessions_only(topic, rule.class));
         }
         let bytes = event.payload.len() as u64;
-        let published = self.broker.open(topic, self.limits(rule))?.publish(event)?;
+        let published = self.open(topic, rule, party)?.publish(event)?;
         if !published.duplicate {
             self.metrics.events_published.inc();
             self.metrics.events_published_bytes.inc_by(bytes);
@@ -101,14 +138,15 @@ impl Hub {
 
     /// Says that a session is in a topic, until its scope in the feed that is returned ends. KEY_LIMIT if too many are.
     pub fn announce(&self, topic: &Topic, producer: &Producer, info: &Bytes) -> Result<Arc<Feed>, Failure> {
-        let feed = self.join(&topic.presence()?)?;
+        let feed = self.join(&topic.presence()?, Party::client(producer.client_id()))?;
         feed.publish(membership(producer, info))?;
         Ok(feed)
     }
 
     /// Fails as [`Hub::announce`] would at this moment.
     pub fn check_announce(&self, topic: &Topic, producer: &Producer, info: &Bytes) -> Result<(), Failure> {
-        self.join(&topic.presence()?)?.log().check(&membership(producer, info))
+        let feed = self.join(&topic.presence()?, Party::client(producer.client_id()))?;
+        feed.log().check(&membership(producer, info))
     }
 
     /// Who is in a topic, as the log that says so; none if nobody was since it was last forgotten.
@@ -148,7 +186,8 @@ impl Hub {
 
     /// Housekeeping, about once a second.
     pub fn sweep(&self) {
-        self.broker.sweep();
+        let forgotten = self.broker.sweep();
+        self.founders.lock().forget(&forgotten);
         self.metrics.topics_active.set(i64::try_from(self.broker.topic_count()).unwrap_or(i64::MAX));
     }
 

@@ -25,7 +25,7 @@ use crate::{
         Metrics,
         words::{ConnectionEnd, Refusal},
     },
-    types::{ClientId, Clock, ConnectionId, Rate},
+    types::{ClientId, Clock, ConnectionId, Limiter, Party, Rate},
 };
 
 pub use entry::{Admission, Backlog, DrainNotice, Entry, Peer, SessionStatus};
@@ -39,6 +39,12 @@ pub struct Config {
     pub max_connections: usize,
     /// Most connections admitted in a second, after a burst of as many; 0: as many as come.
     pub max_opens_per_second: u32,
+    /// The same of one address, or of one network of IPv6; 0: as many as come.
+    pub max_opens_per_address: u32,
+    /// The same of one client; 0: as many as come.
+    pub max_opens_per_client: u32,
+    /// Most live connections of one client; 0: as many as there may be.
+    pub max_per_client: usize,
     /// How often a heartbeat is sent, ± 10 %.
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,
@@ -67,6 +73,9 @@ impl Default for Config {
         Self {
             max_connections: 5000,
             max_opens_per_second: 1000,
+            max_opens_per_address: 0,
+            max_opens_per_client: 0,
+            max_per_client: 0,
             heartbeat_interval: Duration::from_secs(20),
             receive_timeout: Duration::from_secs(25),
             probe_timeout: Duration::from_secs(10),
@@ -106,6 +115,8 @@ pub struct Registry {
     clock: Clock,
     metrics: Arc<Metrics>,
     live: Mutex<Live>,
+    /// How often each address, and each client, may open a connection.
+    opens: (Limiter, Limiter),
     count: watch::Sender<usize>,
 }
 
@@ -141,7 +152,9 @@ impl Registry {
         metrics.connections_limit.set(gauge(config.max_connections));
         let opens = Rate::new(config.max_opens_per_second, Instant::now());
         let (live, clock) = (Mutex::new(Live { opens, ..Live::default() }), Clock::default());
-        Self { config, clock, metrics, live, count: watch::Sender::new(0) }
+        let opens =
+            (Limiter::new(config.max_opens_per_address.into()), Limiter::new(config.max_opens_per_client.into()));
+        Self { config, clock, metrics, live, opens, count: watch::Sender::new(0) }
     }
 
     /// The section it was made with.
@@ -156,12 +169,16 @@ impl Registry {
 
     /// Admits a connection: MAX_CONNECTIONS, OPEN_RATE or DRAINING, each with a time to wait.
     pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Admission, Failure> {
+        let now = Instant::now();
         let mut live = self.live.lock();
         let refusal = if live.refusing {
             Some((Refusal::Draining, LEAVING))
         } else if live.entries.len() >= self.config.max_connections {
             Some((Refusal::MaxConnections, "maximum connections reached"))
-        } else if !live.opens.take(Instant::now()) {
+        } else if self.opens.0.take(Party::address(peer.ip()), 1, now).is_err() {
+            // Before it takes from what there is for everybody.
+            Some((Refusal::OpenRate, "too many connections are being opened from this address"))
+        } else if !live.opens.take(now) {
             Some((Refusal::OpenRate, "too many connections are being opened at once"))
         } else {
             None
@@ -182,8 +199,23 @@ impl Registry {
         Ok(Admission::new(self.clone(), entry))
     }
 
-    fn identified(&self, entry: &Entry, client: &ClientId) {
-        self.live.lock().clients.entry(client.clone()).or_default().push(entry.number());
+    /// The connection is this client's: MAX_CONNECTIONS or OPEN_RATE if it has or opens too many.
+    fn identified(&self, entry: &Entry, client: &ClientId) -> Result<(), Failure> {
+        let mut live = self.live.lock();
+        let (count, most) = (live.clients.get(client).map_or(0, Vec::len), self.config.max_per_client);
+        let refusal = if most > 0 && count >= most {
+            Some((Refusal::MaxConnections, "this client has as many connections as it may"))
+        } else if self.opens.1.take(Party::client(client), 1, Instant::now()).is_err() {
+            Some((Refusal::OpenRate, "this client opens too many connections at once"))
+        } else {
+            None
+        };
+        if let Some((refusal, message)) = refusal {
+            self.metrics.rejected(refusal);
+            return Err(refused(refusal, message));
+        }
+        live.clients.entry(client.clone()).or_default().push(entry.number());
+        Ok(())
     }
 
     fn remove(&self, entry: &Entry, end: ConnectionEnd) {

@@ -1,6 +1,7 @@
 //! The gRPC services and what stands around them. Thin: each call is checked, handed to the core, and answered.
 
 mod connections;
+pub mod gate;
 pub mod health;
 pub mod observe;
 mod page;

@@ -4,6 +4,7 @@ mod clock;
 mod event;
 mod id;
 mod kill;
+mod limiter;
 mod rate;
 mod secret;
 mod topic;
@@ -16,11 +17,12 @@ pub use clock::{Clock, Timestamp};
 pub use event::{Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published, Seq};
 pub use id::{ClientId, ConnectionId, SessionId};
 pub use kill::KillSwitch;
+pub use limiter::{Limiter, Party};
 pub use rate::Rate;
 pub use secret::Secret;
 pub use topic::{Topic, TopicPattern};
 pub use trace::PublishTrace;
-pub use transport::TransportHandle;
+pub use transport::{Nameless, PeerIdentity, TransportHandle};
 
 /// Why a name, key or header was not accepted. The text is safe to send to whoever sent the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

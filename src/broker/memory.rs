@@ -86,17 +86,19 @@ impl Memory {
             .collect()
     }
 
-    pub(super) fn sweep(&self) {
-        let mut after: Option<Topic> = None;
+    pub(super) fn sweep(&self) -> Vec<Topic> {
+        let (mut dropped, mut after): (_, Option<Topic>) = (Vec::new(), None);
         loop {
             let chunk = self.chunk(after.as_ref());
-            let Some((last, _)) = chunk.last() else { return };
+            let Some((last, _)) = chunk.last() else { return dropped };
             after = Some(last.clone());
             let now = Timestamp::now();
             for (topic, entry) in chunk {
                 entry.log.write().trim(now);
                 drop(entry);
-                self.drop_if_unneeded(&topic);
+                if self.drop_if_unneeded(&topic) {
+                    dropped.push(topic);
+                }
             }
         }
     }
@@ -109,14 +111,15 @@ impl Memory {
     }
 
     /// Lines are only ever made under the lock of `topics`, so one that is not there now cannot appear meanwhile.
-    fn drop_if_unneeded(&self, topic: &Topic) {
+    fn drop_if_unneeded(&self, topic: &Topic) -> bool {
         let unneeded = |entry: &Arc<Entry>| Arc::strong_count(entry) == 1 && entry.log.read().is_vacant();
         if self.topics.read().get(topic).is_some_and(unneeded) {
             let mut topics = self.topics.write();
             if topics.get(topic).is_some_and(unneeded) {
-                topics.remove(topic);
+                return topics.remove(topic).is_some();
             }
         }
+        false
     }
 
     pub(super) fn topic_count(&self) -> usize {

@@ -116,10 +116,10 @@ fn topics_are_limited_listed_in_order_and_dropped_when_nobody_needs_them() {
         assert_eq!(names("", "a", 1), ["b.1"]);
         assert_eq!(names("b", "b.1", 10), ["b.2"]);
 
-        broker.sweep();
+        drop(broker.sweep());
         assert_eq!(names("", "", 10), ["a", "b.2"], "one has history, one is held");
         drop(held);
-        broker.sweep();
+        drop(broker.sweep());
         assert_eq!(names("", "", 10), ["a"]);
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct ServerArgs {
     /// The server: http://HOST:PORT, or https://HOST:PORT for TLS.
     #[arg(long, value_name = "URL", env = "BOWLINE_SERVER", default_value = "http://127.0.0.1:50051")]
     pub(super) server: String,
-    /// Read the bearer token from this file.
+    /// Read the bearer token from this file; again for each connection, and before the token runs out.
     #[arg(long, value_name = "FILE", env = "BOWLINE_TOKEN_FILE")]
     pub(super) token_file: Option<PathBuf>,
     /// For https: trust the certificate authorities in this PEM file instead of the public ones.
@@ -32,8 +32,10 @@ impl ServerArgs {
     /// What the client library needs to know.
     pub(super) fn builder(&self) -> Result<Builder, Stop> {
         let mut builder = Client::builder(&self.server).agent(concat!("bowline-cli/", env!("CARGO_PKG_VERSION")));
-        if let Some(token) = self.token()? {
-            builder = builder.token(token);
+        // Read here for the sentence, if that fails; the library reads it for each connection.
+        self.token()?;
+        if let Some(path) = &self.token_file {
+            builder = builder.token_file(path);
         }
         if let Some(path) = &self.ca_file {
             builder = builder.tls_ca_file(path);
@@ -102,7 +104,9 @@ fn refused(server: &str, reason: &str, text: &str) -> String {
     let advice = match reason {
         "TAKEN_OVER" => "another program uses the same session now; choose another --session or --client-id",
         "TOKEN_INVALID" => "check --token-file",
-        "MAX_CONNECTIONS" | "DRAINING" | "TOPIC_LIMIT" => "try again later",
+        "TOKEN_EXPIRED" => "put a new token into the file of --token-file",
+        "DENIED" => "the rules of the server say what this client may do",
+        "MAX_CONNECTIONS" | "OPEN_RATE" | "DRAINING" | "TOPIC_LIMIT" | "PUBLISH_RATE" => "try again later",
         "UNKNOWN_TOPIC" => "the server's configuration says which topics may exist",
         "" => return format!("{server} refused: {text}"),
         _ => return format!("the server refused: {text}"),

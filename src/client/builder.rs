@@ -26,6 +26,7 @@ pub struct Builder {
     pub(super) url: String,
     pub(super) client_id: String,
     pub(super) token: String,
+    token_file: Option<PathBuf>,
     pub(super) agent: String,
     pub(super) trace_context: (String, String),
     ca_file: Option<PathBuf>,
@@ -45,6 +46,7 @@ impl Builder {
             url,
             client_id: String::new(),
             token: String::new(),
+            token_file: None,
             agent: concat!("bowline-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             ca_file: None,
             tls_name: None,
@@ -78,6 +80,29 @@ impl Builder {
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = token.into();
         self
+    }
+
+    /// A file with the bearer token, in place of [`token`](Self::token). Read again for every connection, and before the token
+    /// runs out: when there is another one in it by then, that is shown in place, and the connection goes on.
+    #[must_use]
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.token_file = Some(path.into());
+        self
+    }
+
+    /// Reads the token's file, if it has one. True if there is another token in it than before.
+    pub(super) fn reread_token(&mut self) -> Result<bool, Error> {
+        let Some(path) = &self.token_file else { return Ok(false) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::new(ErrorKind::Invalid, format!("{}: {error}", path.display())))?;
+        let changed = text.trim() != self.token;
+        text.trim().clone_into(&mut self.token);
+        Ok(changed)
+    }
+
+    /// True if the token can change by itself.
+    pub(super) fn has_token_file(&self) -> bool {
+        self.token_file.is_some()
     }
 
     /// What the program calls itself, for operators; at most 128 characters.
@@ -141,10 +166,11 @@ impl Builder {
 
     /// Connects and waits for the server's Welcome.
     ///
-    /// Fails with [`ErrorKind::Invalid`] for a malformed URL, [`ErrorKind::Connect`] or [`ErrorKind::Refused`] if the
+    /// Fails with [`ErrorKind::Invalid`] for a malformed URL or a token file that cannot be read, [`ErrorKind::Connect`] or [`ErrorKind::Refused`] if the
     /// first attempt fails; with [`wait_for_server`](Self::wait_for_server) only for reasons that time does not cure.
     /// Must be called inside a tokio runtime. Cancel-safe: dropping it ends the attempt.
-    pub async fn connect(self) -> Result<Client, Error> {
+    pub async fn connect(mut self) -> Result<Client, Error> {
+        self.reread_token()?;
         self.endpoint().await?;
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
         let (status, watched) = watch::channel(Status::Connecting);

@@ -16,9 +16,12 @@ use super::{
     shared::SessionKey,
     wire,
 };
-use crate::proto::v1::{
-    Heartbeat, Hello, StreamDataRequest, StreamDataResponse, Welcome, stream_data_request::Frame as Sent,
-    stream_data_response::Frame, stream_service_client::StreamServiceClient,
+use crate::{
+    proto::v1::{
+        Heartbeat, Hello, StreamDataRequest, StreamDataResponse, Welcome, stream_data_request::Frame as Sent,
+        stream_data_response::Frame, stream_service_client::StreamServiceClient,
+    },
+    types::Timestamp,
 };
 
 /// Above the 5 MiB that the server holds itself to.
@@ -58,6 +61,12 @@ pub(super) struct Link {
     pub(super) since: Instant,
     /// When to begin to move elsewhere, if so.
     pub(super) leave_at: Option<Instant>,
+    /// The token it was dialled with, or was shown since.
+    pub(super) token: String,
+    /// When to look whether there is another token, where that can be, and how long the present one then still has.
+    pub(super) renew_at: Option<Instant>,
+    runs_out: Option<Instant>,
+    renews: bool,
     /// Whose frames carry which alias.
     pub(super) aliases: BTreeMap<u32, SessionKey>,
     pub(super) awaited: BTreeMap<u64, Awaited>,
@@ -111,6 +120,10 @@ impl Link {
             welcome: None,
             since: now,
             leave_at: None,
+            token: settings.token.clone(),
+            renew_at: None,
+            runs_out: None,
+            renews: settings.has_token_file(),
             aliases: BTreeMap::new(),
             awaited: BTreeMap::new(),
             phase: Phase::Dialling(Box::pin(dial(Arc::clone(settings), frames))),
@@ -165,7 +178,17 @@ impl Link {
             self.since = now;
             self.due = None;
         }
+        let left = Timestamp(welcome.token_expires_us).since(Timestamp::now());
+        self.runs_out = (self.renews && welcome.token_expires_us > 0).then(|| now + left);
+        // Late enough that whoever writes the file has had most of the time, early enough for a second look.
+        self.renew_at = self.runs_out.map(|_| now + left.mul_f64(0.8));
         self.welcome = Some(Arc::new(welcome));
+    }
+
+    /// There is no other token yet.
+    pub(super) fn look_for_token_later(&mut self, now: Instant) {
+        let left = self.runs_out.map(|runs_out| runs_out.saturating_duration_since(now)).unwrap_or_default();
+        self.renew_at = Some(now + (left / 4).max(Duration::from_millis(500)));
     }
 
     /// Sends a frame that needs no answer.
@@ -238,7 +261,7 @@ impl Link {
         let silence = if self.probed { self.lost_after() } else { self.receive_timeout() };
         let silent = live.then(|| self.heard + silence);
         let beat = live.then(|| self.spoke + self.heartbeat_interval());
-        [self.due, self.leave_at, silent, beat].into_iter().flatten().min()
+        [self.due, self.leave_at, self.renew_at.filter(|_| live), silent, beat].into_iter().flatten().min()
     }
 
     fn heartbeat_interval(&self) -> Duration {

@@ -213,6 +213,7 @@ impl Worker {
             self.dial_active(now);
         }
         self.dial_successor(now);
+        self.renew(now);
         if self.sweep_at.is_some_and(|at| now >= at) {
             self.sweep(now);
         }

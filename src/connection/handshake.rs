@@ -4,11 +4,12 @@ use tokio::time::timeout;
 
 use super::{Actor, Shared, receive};
 use crate::{
+    auth::{Caller, Identity},
     error::{Failure, Reason},
     hub::DEDUPE_DEPTH,
     proto::v1::{self, stream_data_request, stream_data_response},
     registry::Entry,
-    types::ClientId,
+    types::{ClientId, Timestamp},
 };
 
 /// The only protocol version so far.
@@ -31,8 +32,9 @@ impl Actor {
         let Some(stream_data_request::Frame::Hello(hello)) = frame.frame else {
             return Err(Failure::new(Reason::Protocol, "the first frame must be hello"));
         };
-        let version = choose_version(&hello)?;
-        let client = choose_client(self.call.client_id.as_ref(), &hello.client_id)?;
+        check_version(&hello)?;
+        let caller = self.caller(&hello.token).await?;
+        let client = choose_client(caller.identity(), &hello.client_id)?;
         if hello.agent.chars().count() > MAX_AGENT_LEN {
             return Err(Failure::new(
                 Reason::Protocol,
@@ -40,8 +42,10 @@ impl Actor {
             ));
         }
         let entry = self.admission.entry();
-        self.admission.identify(client.clone(), &hello.agent);
-        let welcome = welcome(&self.shared, entry, version, &client, &hello.features);
+        self.admission.identify(client.clone(), &hello.agent)?;
+        let expires = caller.identity().expires();
+        self.standing.set(caller);
+        let welcome = welcome(&self.shared, entry, &client, expires, &hello.features);
         self.outbox.send(stream_data_response::Frame::Welcome(welcome));
         if frame.request_id != 0 {
             let reply = v1::Reply { request_id: frame.request_id, ..v1::Reply::default() };
@@ -53,19 +57,37 @@ impl Actor {
         });
         Ok(Some(client))
     }
+
+    /// Who calls, by what came with the call or by the token of Hello; of two tokens neither is believed.
+    async fn caller(&mut self, token: &str) -> Result<Caller, Failure> {
+        let auth = &self.shared.auth;
+        match self.call.caller.take() {
+            // Where clients name themselves a token is nothing to us.
+            Some(caller) if token.is_empty() || auth.names_itself() => Ok(caller),
+            Some(_) => Err(Failure::new(Reason::TokenInvalid, "the credentials were not accepted")),
+            None => {
+                if let Some(keys) = auth.keys_wanted_by(token) {
+                    keys.await;
+                }
+                auth.admit_by(token, self.standing.transport())
+            }
+        }
+    }
 }
 
-fn choose_version(hello: &v1::Hello) -> Result<u32, Failure> {
+fn check_version(hello: &v1::Hello) -> Result<(), Failure> {
     let (min, max) = (hello.version_min.max(1), hello.version_max.max(1));
     if (min..=max).contains(&VERSION) {
-        return Ok(VERSION);
+        return Ok(());
     }
     let message = format!("this server speaks version {VERSION}, the client {min} to {max}");
     Err(Failure::new(Reason::Version, message).with("version", VERSION))
 }
 
-fn choose_client(authenticated: Option<&ClientId>, claimed: &str) -> Result<ClientId, Failure> {
-    match (authenticated, claimed) {
+/// Where somebody vouches for the client, what it calls itself is nothing to us.
+fn choose_client(identity: &Identity, claimed: &str) -> Result<ClientId, Failure> {
+    match (identity.client(), claimed) {
+        (Some(client), _) if identity.is_vouched_for() => Ok(client.clone()),
         (None, "") => Ok(ClientId::generate()),
         (None, claimed) => ClientId::parse(claimed)
             .map_err(|invalid| Failure::new(Reason::Protocol, format!("hello: {invalid}")).with("field", "client_id")),
@@ -74,11 +96,18 @@ fn choose_client(authenticated: Option<&ClientId>, claimed: &str) -> Result<Clie
     }
 }
 
-fn welcome(shared: &Shared, entry: &Entry, version: u32, client: &ClientId, wanted: &[String]) -> v1::Welcome {
+/// What a client is told of the server and of its own standing there.
+pub(super) fn welcome(
+    shared: &Shared,
+    entry: &Entry,
+    client: &ClientId,
+    expires: Option<Timestamp>,
+    wanted: &[String],
+) -> v1::Welcome {
     let (registry, session) = (shared.registry.config(), shared.directory.config());
     let millis = |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     v1::Welcome {
-        version,
+        version: VERSION,
         features: FEATURES.iter().filter(|f| wanted.iter().any(|w| w == **f)).map(|f| (*f).to_owned()).collect(),
         connection_id: entry.id().to_string(),
         node: shared.node.clone(),
@@ -94,7 +123,7 @@ fn welcome(shared: &Shared, entry: &Entry, version: u32, client: &ClientId, want
             max_sessions_per_client: u32::try_from(session.max_per_client).unwrap_or(u32::MAX),
             key_grace_ms: millis(session.key_grace.min(session.ttl)),
         }),
-        token_expires_us: 0,
+        token_expires_us: expires.map_or(0, |expires| expires.0),
     }
 }
 
@@ -105,20 +134,21 @@ mod tests {
     #[test]
     fn the_version_is_the_one_both_speak() {
         let hello = |version_min, version_max| v1::Hello { version_min, version_max, ..v1::Hello::default() };
-        assert_eq!(choose_version(&hello(0, 0)).unwrap(), 1);
-        assert_eq!(choose_version(&hello(1, 7)).unwrap(), 1);
-        assert_eq!(choose_version(&hello(2, 7)).unwrap_err().reason, Reason::Version);
+        check_version(&hello(0, 0)).unwrap();
+        check_version(&hello(1, 7)).unwrap();
+        assert_eq!(check_version(&hello(2, 7)).unwrap_err().reason, Reason::Version);
     }
 
     #[test]
-    fn a_client_is_who_authentication_says_or_who_it_says_itself() {
+    fn a_client_is_who_it_says_itself_and_the_same_both_times() {
         let alice = ClientId::parse("alice").unwrap();
-        assert_eq!(choose_client(Some(&alice), "").unwrap(), alice);
-        assert_eq!(choose_client(Some(&alice), "alice").unwrap(), alice);
-        assert_eq!(choose_client(None, "alice").unwrap(), alice);
-        assert!(choose_client(None, "").unwrap().as_str().starts_with("anonymous-"));
-        for (authenticated, claimed) in [(Some(&alice), "bob"), (None, "two words")] {
-            assert_eq!(choose_client(authenticated, claimed).unwrap_err().reason, Reason::Protocol);
+        let (named, nobody) = (Identity::anonymous(Some(alice.clone())), Identity::default());
+        assert_eq!(choose_client(&named, "").unwrap(), alice);
+        assert_eq!(choose_client(&named, "alice").unwrap(), alice);
+        assert_eq!(choose_client(&nobody, "alice").unwrap(), alice);
+        assert!(choose_client(&nobody, "").unwrap().as_str().starts_with("anonymous-"));
+        for (identity, claimed) in [(&named, "bob"), (&nobody, "two words")] {
+            assert_eq!(choose_client(identity, claimed).unwrap_err().reason, Reason::Protocol);
         }
     }
 }

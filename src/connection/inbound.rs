@@ -8,15 +8,16 @@ mod wish;
 
 use std::sync::Arc;
 
-use super::{Shared, lane::Lane, outbox::Outbox};
+use super::{Shared, handshake, lane::Lane, outbox::Outbox, standing::Standing};
 use crate::{
+    auth::Auth,
     error::{Failure, Reason},
     hub::{Class, Feed},
     planted::{self, Bug},
     proto::v1::{self, StreamDataRequest, stream_data_request::Frame, stream_data_response},
     session::{Credit, Estate, Event, Step},
     telemetry::{Publishing, SpanContext},
-    types::{ClientId, NewEvent, Published, Seq},
+    types::{ClientId, NewEvent, Party, Published, Seq},
 };
 
 pub(crate) use open::class_frame;
@@ -29,7 +30,10 @@ const MAX_TRACED_OPENS: usize = 8;
 pub(super) struct Inbound {
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
+    standing: Arc<Standing>,
     client: ClientId,
+    /// Who pays.
+    party: Party,
     /// The connection's opening, if that is traced, and how many openings of sessions may still be a part of it.
     opening: (Option<SpanContext>, usize),
 }
@@ -38,10 +42,13 @@ impl Inbound {
     pub(super) fn new(
         shared: &Arc<Shared>,
         outbox: &Arc<Outbox>,
+        standing: &Arc<Standing>,
         client: ClientId,
+        party: Party,
         opening: Option<SpanContext>,
     ) -> Self {
-        Self { shared: shared.clone(), outbox: outbox.clone(), client, opening: (opening, MAX_TRACED_OPENS) }
+        let (shared, outbox, standing) = (shared.clone(), outbox.clone(), standing.clone());
+        Self { shared, outbox, standing, client, party, opening: (opening, MAX_TRACED_OPENS) }
     }
 
     /// Handles one frame; `Err` ends the stream.
@@ -63,8 +70,9 @@ impl Inbound {
                 let done = self.close_session(&close);
                 self.answer(id, done);
             }
-            Frame::Authenticate(_) => {
-                self.answer(id, Err(Failure::new(Reason::Unsupported, "this server asks for no token")));
+            Frame::Authenticate(authenticate) => {
+                let done = self.authenticate(&authenticate.token)?;
+                self.answer(id, done);
             }
             Frame::Heartbeat(heartbeat) => {
                 if heartbeat.reply_requested {
@@ -75,6 +83,26 @@ impl Inbound {
             }
         }
         Ok(())
+    }
+
+    /// Another token for the same client. One that is not believed costs nothing but its answer: the old one has its time
+    /// still. One of another client ends the stream: whoever shows that holds what is not theirs.
+    fn authenticate(&self, token: &str) -> Result<Result<(), Failure>, Failure> {
+        let auth = &self.shared.auth;
+        if !auth.takes_tokens() {
+            return Ok(Err(Failure::new(Reason::Unsupported, "this server asks for no token")));
+        }
+        match auth.refresh(&self.standing.caller()?, token, self.standing.transport()) {
+            Ok(caller) => {
+                self.standing.replace(&caller, &self.outbox);
+                let expires = caller.identity().expires();
+                let welcome = handshake::welcome(&self.shared, self.outbox.entry(), &self.client, expires, &[]);
+                self.outbox.send(stream_data_response::Frame::Welcome(welcome));
+                Ok(Ok(()))
+            }
+            Err(failure) if failure.reason == Reason::Denied => Err(failure),
+            Err(failure) => Ok(Err(failure)),
+        }
     }
 
     fn answer(&self, request_id: u64, done: Result<(), Failure>) {
@@ -114,6 +142,7 @@ impl Inbound {
         let event = publish.event.unwrap_or_default();
         let size = event.payload.len();
         let event = self.check(event, &origin)?;
+        self.shared.hub.meter(self.party, size)?;
         if let Some(read) = origin.read {
             origin.feed.discard_through(read);
         }
@@ -214,11 +243,26 @@ impl Origin {
             let message = "the session was opened to read only, or its topic is written by the server alone";
             return Err(Failure::new(Reason::ReadOnly, message));
         }
+        if !lane.permitted {
+            return Err(denied());
+        }
         let reading = lane.reading.as_ref().filter(|_| lane.feed.class() == Class::Echo);
         let read = reading.map(|reading| reading.session.cursor().offset);
         let (feed, estate, attach) = (lane.feed.clone(), lane.estate.clone(), lane.attach);
         Ok(Self { feed, estate, attach, seq: lane.numbering.seq(number)?, read })
     }
+}
+
+/// Completes once the keys are here that a frame's token may be signed with; none if nothing has to be waited for.
+pub(super) fn keys_wanted(auth: &Auth, request: &StreamDataRequest) -> Option<impl Future<Output = ()> + use<>> {
+    match &request.frame {
+        Some(Frame::Authenticate(authenticate)) => auth.keys_wanted_by(&authenticate.token),
+        _ => None,
+    }
+}
+
+fn denied() -> Failure {
+    Failure::new(Reason::Denied, "the server's rules do not allow this")
 }
 
 fn unknown(alias: u32) -> Failure {

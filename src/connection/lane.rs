@@ -29,7 +29,10 @@ pub(super) struct Lane {
     pub(super) feed: Arc<Feed>,
     pub(super) producer: Producer,
     pub(super) numbering: Numbering,
+    /// Its mode and its topic are for publishing.
     pub(super) may_publish: bool,
+    /// Its client may publish there.
+    pub(super) permitted: bool,
     /// The fencing number; 1 for an ephemeral session.
     pub(super) attach: u64,
     pub(super) attachment: Option<Attachment>,

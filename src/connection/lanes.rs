@@ -59,6 +59,14 @@ impl Lanes {
         self.by_alias.values()
     }
 
+    /// Takes out those of which `judge` says why they cannot stay.
+    pub(super) fn take_if(&mut self, mut judge: impl FnMut(&mut Lane) -> Option<Failure>) -> Vec<(u32, Lane, Failure)> {
+        let judged = self.by_alias.iter_mut().filter_map(|(alias, lane)| Some((*alias, judge(lane)?)));
+        let ended: Vec<_> = judged.collect();
+        let take = |(alias, failure): (u32, Failure)| Some((alias, self.by_alias.remove(&alias)?, failure));
+        ended.into_iter().filter_map(take).collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_alias.len()
     }

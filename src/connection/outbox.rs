@@ -193,6 +193,20 @@ impl Outbox {
         found
     }
 
+    /// Ends the sessions of which `judge` says why they cannot stay; tells the client.
+    pub(super) fn review(&self, judge: impl FnMut(&mut Lane) -> Option<Failure>) {
+        let mut state = self.state.lock();
+        let ended = state.lanes.take_if(judge);
+        for (alias, _, failure) in &ended {
+            state.queue(closed(*alias, Some(failure.clone()), &self.shared.metrics));
+        }
+        self.entry.vitals().set_sessions(state.lanes.len());
+        drop(state);
+        // Their guards take other locks: outside of ours.
+        drop(ended);
+        self.ready.wake();
+    }
+
     /// The client is done: sends what is due, then OK.
     pub(super) fn finish(&self) {
         let mut state = self.state.lock();

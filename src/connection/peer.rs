@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use super::outbox::Outbox;
+use super::{Shared, outbox::Outbox, standing::Standing};
 use crate::{
     error::Failure,
     proto::v1::{self, stream_data_response::Frame},
     registry::{Backlog, DrainNotice, Peer, SessionStatus},
-    types::TransportHandle,
 };
 
 /// A connection, as the registry holds it.
 #[derive(Debug)]
 pub(super) struct StreamPeer {
+    shared: Arc<Shared>,
     outbox: Arc<Outbox>,
-    transport: TransportHandle,
+    standing: Arc<Standing>,
 }
 
 impl StreamPeer {
-    pub(super) fn new(outbox: Arc<Outbox>, transport: TransportHandle) -> Arc<Self> {
-        Arc::new(Self { outbox, transport })
+    pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, standing: Arc<Standing>) -> Arc<Self> {
+        Arc::new(Self { shared, outbox, standing })
     }
 }
 
@@ -37,7 +37,7 @@ impl Peer for StreamPeer {
             reconnect_delay_ms: millis(notice.reconnect_delay),
             deadline_ms: millis(notice.deadline),
         }));
-        self.transport.go_away();
+        self.standing.transport().go_away();
     }
 
     fn close(&self, failure: Failure) {
@@ -50,5 +50,9 @@ impl Peer for StreamPeer {
 
     fn backlog(&self) -> Backlog {
         self.outbox.backlog()
+    }
+
+    fn review(&self) {
+        self.standing.review(&self.shared, &self.outbox);
     }
 }

@@ -70,7 +70,7 @@ impl Bench {
         let address: SocketAddr = ([127, 0, 0, 1], 4000).into();
         let admission = self.registry.admit(address).unwrap();
         if welcomed {
-            admission.identify(ClientId::parse("c").unwrap(), "");
+            admission.identify(ClientId::parse("c").unwrap(), "").unwrap();
         }
         let (told, closed, admission_kept) = (Mutex::default(), Mutex::default(), Mutex::default());
         let client = Arc::new(Client { deaf, broken, told, closed, admission: admission_kept });

@@ -93,6 +93,8 @@ reasons! {
     Version = "VERSION", FailedPrecondition, Fatal, Client;
     /// The token is not acceptable.
     TokenInvalid = "TOKEN_INVALID", Unauthenticated, Reauthenticate, Client;
+    /// The token has run out, and was not replaced in time.
+    TokenExpired = "TOKEN_EXPIRED", Unauthenticated, Reauthenticate, Client;
     /// The client may not do this.
     Denied = "DENIED", PermissionDenied, Fatal, Client;
     /// The server holds as many connections as it may.
@@ -137,6 +139,8 @@ reasons! {
     ReadOnly = "READ_ONLY", FailedPrecondition, None, Client;
     /// A reader that the topic waits for has not acknowledged enough.
     Backpressure = "BACKPRESSURE", ResourceExhausted, Retry, Nobody;
+    /// The client publishes more in a second than it may.
+    PublishRate = "PUBLISH_RATE", ResourceExhausted, Retry, Client;
     /// The topic holds as many keys, or as many bytes of their values, as it may.
     KeyLimit = "KEY_LIMIT", ResourceExhausted, None, Client;
     /// The payload is over the limit.

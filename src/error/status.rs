@@ -23,7 +23,7 @@ impl From<Failure> for Status {
         if let Some(field) = metadata.get("field") {
             details.add_bad_request_violation(field.clone(), failure.message.clone());
         }
-        if matches!(reason, Reason::MaxConnections | Reason::OpenRate | Reason::SessionLimit | Reason::TopicLimit) {
+        if is_quota(reason) {
             details.add_quota_failure_violation(reason.as_str().to_ascii_lowercase(), failure.message.clone());
         }
         if let Some(delay) = failure.retry_after {
@@ -32,6 +32,12 @@ impl From<Failure> for Status {
         details.set_error_info(reason.as_str(), DOMAIN, metadata);
         Status::with_error_details(reason.code(), failure.message, details)
     }
+}
+
+/// Whether it is a limit that was reached.
+fn is_quota(reason: Reason) -> bool {
+    use Reason::{MaxConnections, OpenRate, PublishRate, SessionLimit, TopicLimit};
+    matches!(reason, MaxConnections | OpenRate | PublishRate | SessionLimit | TopicLimit)
 }
 
 #[cfg(test)]

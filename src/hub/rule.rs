@@ -20,6 +20,13 @@ pub const DEDUPE_DEPTH: usize = 1024;
 pub struct Config {
     /// Most topics kept at once.
     pub max_topics: usize,
+    /// Most topics that are there on account of one client, or of one address where clients name themselves; 0: as many
+    /// as there may be.
+    pub max_per_client: usize,
+    /// Most events published in a second by one of these; 0: as many as come.
+    pub max_publishes_per_second: u32,
+    /// Most bytes of their payloads in a second; 0: as many as come.
+    pub max_publish_rate: ByteSize,
     /// How long a publish is recognised as a repeat of one before.
     #[serde(with = "humantime_serde")]
     pub dedupe_window: Duration,
@@ -47,6 +54,9 @@ impl Default for Config {
         };
         Self {
             max_topics: 100_000,
+            max_per_client: 10_000,
+            max_publishes_per_second: 0,
+            max_publish_rate: ByteSize::b(0),
             dedupe_window: Duration::from_secs(180),
             max_members: 10_000,
             rules: rules.into_iter().filter_map(rule).collect(),

@@ -9,6 +9,10 @@ fn topic(name: &str) -> Topic {
     Topic::parse(name).unwrap()
 }
 
+fn party() -> Party {
+    Party::address(std::net::Ipv4Addr::LOCALHOST.into())
+}
+
 fn event() -> NewEvent {
     NewEvent { payload: "x".into(), ..NewEvent::default() }
 }
@@ -29,7 +33,7 @@ fn armed(feed: &Arc<Feed>, alias: u32, ready: &Arc<ReadySet>) -> ReaderGuard {
 #[test]
 fn sessions_of_one_topic_share_a_feed_that_ends_with_the_last() {
     let hub = hub();
-    let (first, second) = (hub.join(&topic("t")).unwrap(), hub.join(&topic("t")).unwrap());
+    let (first, second) = (hub.join(&topic("t"), party()).unwrap(), hub.join(&topic("t"), party()).unwrap());
     assert!(Arc::ptr_eq(&first, &second));
     drop(first);
     assert_eq!(hub.feeds.lock().len(), 1);
@@ -40,27 +44,27 @@ fn sessions_of_one_topic_share_a_feed_that_ends_with_the_last() {
 #[test]
 fn a_publish_wakes_each_reader_once_until_it_has_looked() {
     let hub = hub();
-    let feed = hub.join(&topic("t")).unwrap();
+    let feed = hub.join(&topic("t"), party()).unwrap();
     let ready = Arc::new(ReadySet::default());
     let guards: Vec<_> = (1..=3).map(|alias| armed(&feed, alias, &ready)).collect();
-    hub.publish(&topic("t"), event()).unwrap();
-    hub.publish(&topic("t"), event()).unwrap();
+    hub.publish(&topic("t"), event(), party()).unwrap();
+    hub.publish(&topic("t"), event(), party()).unwrap();
     assert_eq!(taken(&ready), [1, 2, 3]);
 
     guards[0].reader().rearm();
-    hub.publish(&topic("t"), event()).unwrap();
+    hub.publish(&topic("t"), event(), party()).unwrap();
     assert_eq!(taken(&ready), [1], "the others have not looked yet");
 }
 
 #[test]
 fn a_reader_that_leaves_is_not_woken_and_takes_nobody_with_it() {
     let hub = hub();
-    let feed = hub.join(&topic("t")).unwrap();
+    let feed = hub.join(&topic("t"), party()).unwrap();
     let ready = Arc::new(ReadySet::default());
     let mut guards: Vec<_> = (1..=5).map(|alias| armed(&feed, alias, &ready)).collect();
     guards.remove(1);
     guards.remove(0);
-    hub.publish(&topic("t"), event()).unwrap();
+    hub.publish(&topic("t"), event(), party()).unwrap();
     let mut woken = taken(&ready);
     woken.sort_unstable();
     assert_eq!((woken, feed.reader_count()), (vec![3, 4, 5], 3));
@@ -71,10 +75,10 @@ fn a_reader_that_leaves_is_not_woken_and_takes_nobody_with_it() {
 #[test]
 fn an_echo_topic_is_another_one_for_everybody() {
     let hub = hub();
-    let (mine, theirs) = (hub.join(&topic("echo")).unwrap(), hub.join(&topic("echo")).unwrap());
+    let (mine, theirs) = (hub.join(&topic("echo"), party()).unwrap(), hub.join(&topic("echo"), party()).unwrap());
     mine.publish(event()).unwrap();
     assert_eq!((mine.log().head().offset, theirs.log().head().offset), (1, 0));
-    assert_eq!(hub.publish(&topic("echo.x"), event()).unwrap_err().reason, Reason::Unsupported);
+    assert_eq!(hub.publish(&topic("echo.x"), event(), party()).unwrap_err().reason, Reason::Unsupported);
     assert!(hub.list("", "", 10).is_empty());
 }
 
@@ -82,5 +86,5 @@ fn an_echo_topic_is_another_one_for_everybody() {
 fn a_name_no_rule_covers_is_refused() {
     let config = Config { rules: Config::default().rules[..2].to_vec(), ..Config::default() };
     let hub = Hub::new(config, Broker::Memory(Memory::new(1)), Arc::new(Metrics::default()));
-    assert_eq!(hub.join(&topic("t")).unwrap_err().reason, Reason::UnknownTopic);
+    assert_eq!(hub.join(&topic("t"), party()).unwrap_err().reason, Reason::UnknownTopic);
 }

@@ -27,6 +27,8 @@ pub trait Peer: Send + Sync {
     fn sessions(&self) -> Vec<SessionStatus>;
     /// What of all its sessions waits.
     fn backlog(&self) -> Backlog;
+    /// Looks whether its client still may do what it does.
+    fn review(&self) {}
 }
 
 /// What a client is told when the server leaves.
@@ -170,6 +172,13 @@ impl Entry {
         true
     }
 
+    /// See [`Peer::review`].
+    pub fn review(&self) {
+        if let Some(peer) = self.peer() {
+            peer.review();
+        }
+    }
+
     pub(super) fn heartbeat(&self, reply_requested: bool) -> bool {
         self.peer().is_some_and(|peer| peer.heartbeat(reply_requested))
     }
@@ -199,11 +208,14 @@ impl Admission {
         debug_assert!(bound.is_ok(), "a connection is bound once");
     }
 
-    /// Whom the connection serves; once, after the handshake.
-    pub fn identify(&self, client: ClientId, agent: &str) {
-        if self.entry.client.set((client.clone(), agent.into())).is_ok() {
-            self.registry.identified(&self.entry, &client);
-        }
+    /// Whom the connection serves; once, after the handshake. MAX_CONNECTIONS or OPEN_RATE, each with a time to wait, if
+    /// that client has or opens too many.
+    pub fn identify(&self, client: ClientId, agent: &str) -> Result<(), Failure> {
+        // The registry first: a client that is refused has no entry there, and none that could be taken out of it.
+        self.registry.identified(&self.entry, &client)?;
+        let identified = self.entry.client.set((client, agent.into()));
+        debug_assert!(identified.is_ok(), "a connection is identified once");
+        Ok(())
     }
 
     /// How it ends, for the metric.

@@ -51,7 +51,7 @@ fn connected(registry: &Arc<Registry>) -> (Admission, Arc<Recorder>) {
     let recorder = Arc::new(Recorder::default());
     let peer: Arc<dyn Peer> = recorder.clone();
     admission.bind(Arc::downgrade(&peer));
-    admission.identify(client("c"), "");
+    admission.identify(client("c"), "").unwrap();
     (admission, recorder)
 }
 
@@ -82,8 +82,8 @@ fn the_limit_holds_under_a_race_and_a_place_is_free_again_at_once() {
 fn a_second_connection_of_a_client_never_removes_the_first() {
     let registry = registry(Config::default());
     let (first, second) = (registry.admit(addr()).unwrap(), registry.admit(addr()).unwrap());
-    first.identify(client("alice"), "");
-    second.identify(client("alice"), "");
+    first.identify(client("alice"), "").unwrap();
+    second.identify(client("alice"), "").unwrap();
     drop(second);
     let left = registry.page(Some(&client("alice")), 0, 10);
     assert_eq!(left.iter().map(|entry| entry.id()).collect::<Vec<_>>(), [first.entry().id()]);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::page;
+use super::{gate, page};
 use crate::{
+    auth::Ask,
     error::{Failure, Reason},
     proto::v1::{self, connection_service_server::ConnectionService, disconnect_request::Target},
     registry::{Entry, Registry, SessionStatus, State},
@@ -93,6 +94,7 @@ impl ConnectionService for Connections {
         &self,
         request: Request<v1::ListConnectionsRequest>,
     ) -> Result<Response<v1::ListConnectionsResponse>, Status> {
+        gate::caller(&request)?.check(Ask::Operate)?;
         Ok(Response::new(self.list(request.get_ref())?))
     }
 
@@ -100,6 +102,7 @@ impl ConnectionService for Connections {
         &self,
         request: Request<v1::GetConnectionRequest>,
     ) -> Result<Response<v1::GetConnectionResponse>, Status> {
+        gate::caller(&request)?.check(Ask::Operate)?;
         let entry = self.find(&request.get_ref().connection_id)?;
         let sessions = entry.sessions().into_iter().map(session_row).collect();
         Ok(Response::new(v1::GetConnectionResponse { connection: Some(self.row(&entry)), sessions }))
@@ -109,6 +112,7 @@ impl ConnectionService for Connections {
         &self,
         request: Request<v1::DisconnectRequest>,
     ) -> Result<Response<v1::DisconnectResponse>, Status> {
+        gate::caller(&request)?.check(Ask::Operate)?;
         Ok(Response::new(self.disconnect(request.into_inner())?))
     }
 }

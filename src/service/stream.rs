@@ -14,13 +14,13 @@ use std::{
 use futures_util::future::{Ready, ready};
 use http::{HeaderValue, Request, Response, header};
 use prost::bytes::Bytes;
-use tonic::{Status, Streaming, body::Body, codec::BufferSettings, metadata::MetadataMap, server::NamedService};
+use tonic::{Status, Streaming, body::Body, codec::BufferSettings, server::NamedService};
 use tonic_prost::ProstCodec;
 use tower::Service;
 
 use self::heard::Heard;
 use crate::{
-    auth,
+    auth::Caller,
     connection::{self, Call, OutboxBody, Shared},
     error::{Failure, Reason},
     proto::v1::{StreamDataRequest, StreamDataResponse},
@@ -49,7 +49,7 @@ impl StreamService {
     {
         let (parts, body) = request.into_parts();
         check_encoding(&parts.headers)?;
-        let client_id = auth::client_id(&MetadataMap::from_headers(parts.headers))?;
+        let caller = parts.extensions.get::<Caller>().cloned();
         let missing = || Failure::new(Reason::Internal, "the call came without its transport");
         let transport = parts.extensions.get::<TransportHandle>().ok_or_else(missing)?.clone();
         let kill = parts.extensions.get::<KillSwitch>().ok_or_else(missing)?.clone();
@@ -60,7 +60,7 @@ impl StreamService {
         let admission = self.0.registry.admit(transport.peer)?;
         let body = Heard::new(body, &self.0, admission.entry().clone());
         let requests = Streaming::new_request(decoder, body, None, Some(limit));
-        Ok(connection::spawn(&self.0, Call { requests, client_id, transport, kill, opening }, admission))
+        Ok(connection::spawn(&self.0, Call { requests, caller, transport, kill, opening }, admission))
     }
 }
 

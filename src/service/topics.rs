@@ -7,15 +7,16 @@ use std::sync::Arc;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::page;
+use super::{gate, page};
 use crate::{
+    auth::{Ask, Caller},
     connection::{Shared, class_frame},
     error::{Failure, Reason},
     hub::{Class, Hub},
     log::{Log, Position, Record},
     proto::v1::{self, topic_service_server::TopicService},
     telemetry::{Publishing, Span, Traces, metrics::Metrics},
-    types::{Cursor, Invalid, NewEvent, Published, Topic},
+    types::{Cursor, Invalid, NewEvent, Party, Published, Topic, TransportHandle},
 };
 
 /// Most events of one `PublishBatch`.
@@ -42,7 +43,7 @@ impl Topics {
         }
     }
 
-    fn publish(&self, topic: &Topic, event: v1::NewEvent, call: &Span) -> Result<v1::PublishResponse, Failure> {
+    fn publish(&self, topic: &Topic, event: v1::NewEvent, call: &Origin) -> Result<v1::PublishResponse, Failure> {
         let size = event.payload.len();
         let published = if size > self.max_payload {
             let message = format!("the payload is {size} bytes, the limit {}", self.max_payload);
@@ -51,7 +52,10 @@ impl Topics {
             let failure = Failure::new(Reason::InvalidField, "only a session can have keys that die with it");
             Err(failure.with("field", "event.session_scoped"))
         } else {
-            event.into_event(None).check().map_err(Failure::from).and_then(|event| self.store(topic, event, call))
+            // A name that nobody vouches for is no publisher's.
+            let publisher = call.caller.identity().client().filter(|_| call.caller.identity().is_vouched_for());
+            let event = event.into_event(publisher.cloned()).check().map_err(Failure::from);
+            event.and_then(|event| self.store(topic, event, call))
         };
         let Published { cursor, duplicate, durability } =
             published.inspect_err(|failure| self.metrics.publish_failed(failure.reason))?;
@@ -59,16 +63,22 @@ impl Topics {
         Ok(v1::PublishResponse { cursor: Some(cursor.into()), duplicate, durability })
     }
 
-    fn store(&self, topic: &Topic, mut event: NewEvent, call: &Span) -> Result<Published, Failure> {
-        let call = call.context();
+    fn store(&self, topic: &Topic, mut event: NewEvent, from: &Origin) -> Result<Published, Failure> {
+        from.caller.check(Ask::Publish(topic))?;
+        self.hub.meter(from.party, event.payload.len())?;
+        let call = from.span.context();
         let publishing = Publishing { topic: topic.as_str(), session: None, call: call.as_ref() };
         let span = self.traces.publish(publishing, &mut event);
-        let published = span.in_scope(|| self.hub.publish(topic, event));
+        let published = span.in_scope(|| self.hub.publish(topic, event, from.party));
         span.published(published.as_ref());
         published
     }
 
-    fn publish_all(&self, request: v1::PublishBatchRequest, call: &Span) -> Result<v1::PublishBatchResponse, Failure> {
+    fn publish_all(
+        &self,
+        request: v1::PublishBatchRequest,
+        call: &Origin,
+    ) -> Result<v1::PublishBatchResponse, Failure> {
         let topic = Topic::parse(&request.topic)?;
         if !(1..=MAX_BATCH).contains(&request.events.len()) {
             let problem = format!("has {} events; 1 to {MAX_BATCH} are allowed", request.events.len());
@@ -87,8 +97,10 @@ impl Topics {
         Ok(answer)
     }
 
-    fn history(&self, request: &v1::ReadHistoryRequest) -> Result<v1::ReadHistoryResponse, Failure> {
-        let Some(line) = self.hub.history(&Topic::parse(&request.topic)?)? else {
+    fn history(&self, request: &v1::ReadHistoryRequest, caller: &Caller) -> Result<v1::ReadHistoryResponse, Failure> {
+        let topic = Topic::parse(&request.topic)?;
+        caller.check(Ask::History(&topic))?;
+        let Some(line) = self.hub.history(&topic)? else {
             // Nothing was published yet: no events, no epoch, and the client's place, if it has one, is gone.
             return Ok(v1::ReadHistoryResponse { gap: request.after.is_some(), ..v1::ReadHistoryResponse::default() });
         };
@@ -107,9 +119,20 @@ impl Topics {
     }
 }
 
-/// The span of a call.
-fn span<T>(request: &Request<T>) -> Span {
-    request.extensions().get::<Span>().cloned().unwrap_or_default()
+/// Whom a publish comes from, and in which call.
+struct Origin {
+    caller: Caller,
+    party: Party,
+    span: Span,
+}
+
+impl Origin {
+    fn of<T>(request: &Request<T>) -> Result<Self, Failure> {
+        let caller = gate::caller(request)?;
+        let missing = || Failure::new(Reason::Internal, "the call came without its transport");
+        let party = caller.party(request.extensions().get::<TransportHandle>().ok_or_else(missing)?);
+        Ok(Self { caller, party, span: request.extensions().get::<Span>().cloned().unwrap_or_default() })
+    }
 }
 
 /// The event that a record holds: the record is an element of `Delivery.events`, so a delivery reads it back.
@@ -148,7 +171,7 @@ fn topic_row((topic, line, class, readers): (Topic, crate::broker::Line, Class, 
 #[tonic::async_trait]
 impl TopicService for Topics {
     async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
-        let (call, request) = (span(&request), request.into_inner());
+        let (call, request) = (Origin::of(&request)?, request.into_inner());
         let topic = Topic::parse(&request.topic).map_err(Failure::from)?;
         Ok(Response::new(self.publish(&topic, request.event.unwrap_or_default(), &call)?))
     }
@@ -157,7 +180,7 @@ impl TopicService for Topics {
         &self,
         request: Request<v1::PublishBatchRequest>,
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
-        let call = span(&request);
+        let call = Origin::of(&request)?;
         Ok(Response::new(self.publish_all(request.into_inner(), &call)?))
     }
 
@@ -165,17 +188,33 @@ impl TopicService for Topics {
         &self,
         request: Request<v1::ReadHistoryRequest>,
     ) -> Result<Response<v1::ReadHistoryResponse>, Status> {
-        Ok(Response::new(self.history(request.get_ref())?))
+        let caller = gate::caller(&request)?;
+        Ok(Response::new(self.history(request.get_ref(), &caller)?))
     }
 
     async fn list_topics(
         &self,
         request: Request<v1::ListTopicsRequest>,
     ) -> Result<Response<v1::ListTopicsResponse>, Status> {
+        let caller = gate::caller(&request)?;
         let request = request.into_inner();
         let size = page::size(request.page_size);
-        let mut topics: Vec<_> =
-            self.hub.list(&request.prefix, &request.page_token, size + 1).into_iter().map(topic_row).collect();
+        let may_see = |topic: &Topic| caller.may(Ask::Read(topic)) || caller.may(Ask::History(topic));
+        let (mut topics, mut after) = (Vec::new(), request.page_token);
+        // What the caller may not see is not there: no page is shorter for it, and none ends with its name.
+        while topics.len() <= size {
+            let listed = self.hub.list(&request.prefix, &after, size + 1);
+            let more = listed.len() > size;
+            let Some((last, ..)) = listed.last() else { break };
+            after = last.to_string();
+            topics.extend(listed.into_iter().filter(|(topic, ..)| may_see(topic)).map(topic_row));
+            if !more {
+                break;
+            }
+            // Whoever may see little has us look at much.
+            tokio::task::yield_now().await;
+        }
+        topics.truncate(size + 1);
         let next_page_token = page::cut(&mut topics, size, |topic| topic.name.clone());
         Ok(Response::new(v1::ListTopicsResponse { topics, next_page_token }))
     }
@@ -184,6 +223,8 @@ impl TopicService for Topics {
         &self,
         request: Request<v1::GetPresenceRequest>,
     ) -> Result<Response<v1::GetPresenceResponse>, Status> {
+        let caller = gate::caller(&request)?;
+        caller.check(Ask::Presence(&Topic::parse(&request.get_ref().topic).map_err(Failure::from)?))?;
         Ok(Response::new(presence::members(&self.hub, request.get_ref())?))
     }
 }

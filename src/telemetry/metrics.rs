@@ -148,6 +148,10 @@ instruments! {
     pub drain_state: Gauge = "bowline_drain_state";
     /// Connections that a drain has yet to see leave; 0 until clients are being told to move.
     pub drain_remaining: Gauge = "bowline_drain_remaining";
+    /// Settings spelt `insecure_` that are on.
+    pub insecure_settings: Gauge = "bowline_insecure_settings";
+    /// Times that files with keys, rules or names had changed and could not be used: what they said before stays in force.
+    pub auth_reload_failures: Counter = "bowline_auth_reload_failures";
     /// Spans that could not be exported.
     pub telemetry_dropped: Counter = "bowline_telemetry_dropped";
     /// Publishes and calls whose caller asked for a trace when too many did.

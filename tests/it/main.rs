@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what must not fail fails the test")]
 
 mod admin;
+mod auth;
 mod cli;
 mod client;
 #[path = "../support/collector.rs"]
@@ -22,5 +23,8 @@ mod served;
 mod sessions;
 mod shutdown;
 mod support;
+#[path = "../support/tokens.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
+mod tokens;
 mod tracing;
 mod unary;

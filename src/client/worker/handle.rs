@@ -95,6 +95,7 @@ impl Worker {
         Arc::make_mut(&mut self.settings).token.clone_from(&token);
         match self.active.as_mut().filter(|link| link.welcome.is_some()) {
             Some(link) => {
+                link.token.clone_from(&token);
                 let id = link.request_id();
                 link.ask(id, Frame::Authenticate(v1::Authenticate { token }), Awaited::Handle(done));
             }

@@ -1,15 +1,18 @@
 //! How links come and go: dialled, moved to, moved from, lost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Conversation, Flow, GO_ON, Role, Worker};
-use crate::client::{
-    Error, ErrorKind, Status,
-    command::answer,
-    link::{Awaited, Link},
-    shared::SessionKey,
+use crate::{
+    client::{
+        Advice, Error, ErrorKind, Status,
+        command::answer,
+        link::{Awaited, Link},
+        shared::SessionKey,
+    },
+    proto::v1::{self, stream_data_request::Frame},
 };
 
 impl Worker {
@@ -23,7 +26,38 @@ impl Worker {
 
     pub(super) fn dial(&mut self, now: Instant) -> Link {
         self.links += 1;
+        self.reread_token();
         Link::dial(self.links, &self.settings, now)
+    }
+
+    /// True if the token's file has another one. While it cannot be read, the last one is kept.
+    fn reread_token(&mut self) -> bool {
+        if !self.settings.has_token_file() {
+            return false;
+        }
+        // A few bytes of a local file, seldom: not worth another thing to wait for.
+        Arc::make_mut(&mut self.settings).reread_token().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the token cannot be read again");
+            false
+        })
+    }
+
+    /// Shows a new token in place of one that soon runs out, if there is one by now; looks again later, if not.
+    pub(super) fn renew(&mut self, now: Instant) {
+        if !self.active.as_ref().is_some_and(|link| link.renew_at.is_some_and(|at| now >= at)) {
+            return;
+        }
+        let changed = self.reread_token();
+        let token = self.settings.token.clone();
+        let Some(link) = &mut self.active else { return };
+        link.look_for_token_later(now);
+        if changed || token != link.token {
+            link.token.clone_from(&token);
+            let (done, _accepted) = oneshot::channel();
+            let id = link.request_id();
+            // One that is not believed is followed by the end of the connection, which says so.
+            link.ask(id, Frame::Authenticate(v1::Authenticate { token }), Awaited::Handle(done));
+        }
     }
 
     /// Connects, and opens every session in the same breath, without waiting for Welcome.
@@ -130,7 +164,9 @@ impl Worker {
             return GO_ON;
         }
         let patient = self.first.is_none() || self.settings.wait_for_server;
-        if !patient || !error.is_retryable() {
+        // A token that is no longer believed is no end where there is another one by now.
+        let renewed = error.advice() == Advice::Reauthenticate && self.reread_token();
+        if !patient || !(error.is_retryable() || renewed) {
             return Flow::Break(Some(error));
         }
         let retry_in = self.retry.next(error.retry_after());

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Inbound, wish::Wish};
+use super::{
+    Inbound, denied,
+    wish::{self, Wish},
+};
 use crate::{
+    auth::{Ask, Caller},
     connection::{
         lane::{Active, Lane, Reading},
         outbox::Outbox,
@@ -11,12 +15,12 @@ use crate::{
     error::{Failure, Reason},
     hub::{Class, Feed, Policy, PolicyName, Reader},
     proto::v1::{self, stream_data_response::Frame},
-    session::{Attachment, Estate, Kick, Numbering, Recovery, Session},
+    session::{Attachment, Estate, Kick, Numbering, Recovery, Session, Start},
     telemetry::{
         Span,
         metrics::words::{self, SessionEnd},
     },
-    types::{Producer, SessionId, Topic},
+    types::{Cursor, Producer, SessionId, Timestamp, Topic},
 };
 
 impl Inbound {
@@ -56,13 +60,20 @@ impl Inbound {
             return Err(Failure::new(Reason::SessionLimit, message).with("limit", limit));
         }
         let topic = Topic::parse(&open.topic)?;
-        let feed = self.shared.hub.join(&topic)?;
+        let caller = self.standing.caller()?;
+        // Before anything else is said of the topic: whether it exists is for those to know who may use it.
+        wish::check_rights(&open, &topic, &caller)?;
+        let feed = self.shared.hub.join(&topic, self.party)?;
         let named = (!open.session_id.is_empty()).then(|| SessionId::parse(&open.session_id)).transpose()?;
         let producer = Producer::new(self.client.clone(), named.clone().unwrap_or_else(SessionId::generate));
         let kept = named.as_ref().and_then(|_| self.shared.directory.estate(&producer, &topic));
-        let wish = Wish::read(open, &feed, kept.as_ref().and_then(|kept| kept.acked()))?;
+        let acked = kept.as_ref().and_then(|kept| kept.acked());
+        let wish = Wish::read(open, &feed, acked)?;
         // Whatever can be refused is refused before the name is taken: a refusal must not cost its holder the session.
         let (session, recovery) = Session::open(wish.start, wish.options, &feed.log())?;
+        if wish.reads && !caller.may(Ask::History(&topic)) {
+            self.check_reach(&wish, &session, &feed, acked)?;
+        }
         if let Some(info) = &wish.presence {
             self.shared.hub.check_announce(&topic, &producer, info)?;
         }
@@ -72,9 +83,31 @@ impl Inbound {
         let kick = self.kick(wish.alias);
         let attach = || self.shared.directory.attach(producer.clone(), &topic, wish.last_attach, kick);
         let attachment = named.map(|_| attach()).transpose()?;
-        let opening = Opening { wish, feed, producer, session, recovery };
+        let permitted = caller.may(Ask::Publish(&topic));
+        let opening = Opening { wish, feed, producer, session, recovery, permitted };
         self.add(opening, attachment)?;
+        self.recheck(&caller);
         Ok(recovery)
+    }
+
+    /// Without the right to a topic's history a session reads what is stored from now on, the latest of each key, what was
+    /// stored since its place that is kept here, and what came within `session.ttl`: what a client that was away has missed.
+    fn check_reach(&self, wish: &Wish, session: &Session, feed: &Feed, acked: Option<Cursor>) -> Result<(), Failure> {
+        let kept = acked.is_some_and(|acked| wish.start == Start::Cursor(acked));
+        if kept || matches!(wish.start, Start::Live | Start::Snapshot) {
+            return Ok(());
+        }
+        let log = feed.log();
+        let oldest = log.after(session.onward(&log).offset).next().map(|record| record.time);
+        let reach = Timestamp::now().minus(self.shared.directory.config().ttl);
+        if oldest.is_none_or(|oldest| oldest >= reach) { Ok(()) } else { Err(denied()) }
+    }
+
+    /// The rules may have changed between the look at them and the session's being there to be reviewed.
+    fn recheck(&self, before: &Caller) {
+        if self.standing.caller().is_ok_and(|now| !now.is_of_same_policy(before)) {
+            self.standing.apply(&self.outbox);
+        }
     }
 
     /// Ends this session when a newer open takes its name. The alias may by then belong to another session, which
@@ -97,7 +130,7 @@ impl Inbound {
             attachment.as_mut().filter(|attachment| attachment.is_fresh()).map(Attachment::forget);
             return Err(failure);
         }
-        let Opening { wish, feed, producer, session, recovery } = opening;
+        let Opening { wish, feed, producer, session, recovery, permitted } = opening;
         // Only now, with the name taken: nobody else can store a publish of the session any more.
         let (head, published_seq) = {
             let log = feed.log();
@@ -119,6 +152,7 @@ impl Inbound {
         let lane = Lane {
             numbering: Numbering::new(producer.clone(), fresh, published_seq),
             may_publish: wish.publishes && feed.topic().presence_of().is_none(),
+            permitted,
             producer,
             attach,
             attachment,
@@ -156,6 +190,8 @@ struct Opening {
     producer: Producer,
     session: Session,
     recovery: Recovery,
+    /// Its client may publish there.
+    permitted: bool,
 }
 
 fn close_if_lost(outbox: &Outbox, alias: u32) {

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use crate::{
+    auth::{Ask, Caller},
     error::{Failure, Reason},
     hub::{Class, Feed, PolicyName},
     planted::{self, Bug},
     proto::v1,
     session::{Credit, Options, Start},
-    types::{Cursor, Timestamp},
+    types::{Cursor, Timestamp, Topic},
 };
 
 /// Largest fencing number believed: above it, a client could leave no room for a newer one.
@@ -72,6 +73,16 @@ impl Wish {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a client may open such a session at all: read, if it reads; publish, if it does only that; be seen, if it wants
+/// to be.
+pub(super) fn check_rights(open: &v1::OpenSession, topic: &Topic, caller: &Caller) -> Result<(), Failure> {
+    match mode(open.mode)? {
+        v1::SessionMode::PublishOnly => caller.check(Ask::Publish(topic))?,
+        _ => caller.check(Ask::Read(topic))?,
+    }
+    if open.presence.is_some() { caller.check(Ask::Presence(topic)) } else { Ok(()) }
 }
 
 /// What a later version may ask for is refused: taking it for the default would be guessing.

@@ -19,6 +19,16 @@ use super::{LIMIT, TestClient, eventually, hello, wire::Wire};
 /// Keys and values, as `--set` takes them.
 pub(crate) type Settings<'a> = &'a [(&'a str, &'a str)];
 
+fn sources(settings: Settings<'_>) -> Sources {
+    let own = [("transport.listen", "127.0.0.1:0"), ("admin.listen", "127.0.0.1:0"), ("drain.grace", "2s")];
+    let flag = |(key, value): &(&str, &str)| Flag {
+        name: format!("--set {key}"),
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+    };
+    Sources { flags: own.iter().chain(settings).map(flag).collect(), ..Sources::default() }
+}
+
 /// A server that ends with [`leave`](Self::leave).
 pub(crate) struct TestServer {
     app: App,
@@ -34,18 +44,22 @@ impl TestServer {
 
     /// Settings go over the defaults and over ports of their own.
     pub(crate) async fn with(settings: Settings<'_>) -> Self {
-        let own = [("transport.listen", "127.0.0.1:0"), ("admin.listen", "127.0.0.1:0"), ("drain.grace", "2s")];
-        let flag = |(key, value): &(&str, &str)| Flag {
-            name: format!("--set {key}"),
-            key: (*key).to_owned(),
-            value: (*value).to_owned(),
-        };
-        let flags = own.iter().chain(settings).map(flag).collect();
-        let loaded = config::load(&Sources { flags, ..Sources::default() }).unwrap();
+        let loaded = config::load(&sources(settings)).unwrap();
         let metrics = Arc::new(Metrics::new());
         let app = App::start(&loaded, metrics.clone()).unwrap();
         let (address, admin) = (app.address(), app.admin_address().expect("an admin port"));
         Self { app, metrics, address, admin }
+    }
+
+    /// Why a server with these settings does not start.
+    pub(crate) fn refused_start(settings: Settings<'_>) -> String {
+        match config::load(&sources(settings)) {
+            Ok(loaded) => match App::start(&loaded, Arc::new(Metrics::new())) {
+                Ok(_) => panic!("it starts"),
+                Err(error) => format!("{error:#}"),
+            },
+            Err(problems) => problems.to_string(),
+        }
     }
 
     /// A transport of its own.

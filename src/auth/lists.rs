@@ -1,0 +1,98 @@
+//! Two lists in files, a line for each entry: what is no longer believed, and the keys of the unary services.
+//!
+//! Empty lines, and what follows a `#` at the beginning of one, say nothing.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::{
+    identity::Identity,
+    keys::{FileError, read_text},
+};
+use crate::types::ClientId;
+
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// Tokens and subjects that are no longer believed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Revoked {
+    tokens: HashSet<String>,
+    subjects: HashSet<String>,
+    /// Serial numbers of certificates, in small letters.
+    serials: HashSet<String>,
+}
+
+impl Revoked {
+    /// Lines of `jti ID`, `sub NAME` and `serial HEX`.
+    pub(super) fn read(path: &Path) -> Result<Self, FileError> {
+        let text = read_text("auth.revoked_file", path, false)?;
+        let mut revoked = Self::default();
+        for (number, line) in lines(&text) {
+            match line.split_once(char::is_whitespace).map(|(kind, name)| (kind, name.trim().to_owned())) {
+                Some(("jti", id)) => revoked.tokens.insert(id),
+                Some(("sub", name)) => revoked.subjects.insert(name),
+                Some(("serial", number)) => revoked.serials.insert(number.replace(':', "").to_ascii_lowercase()),
+                _ => {
+                    let problem = format!("has a line {number} that is none of `sub NAME`, `jti ID` and `serial HEX`");
+                    return Err(FileError::new("auth.revoked_file", path, problem));
+                }
+            };
+        }
+        Ok(revoked)
+    }
+
+    pub(super) fn names(&self, identity: &Identity) -> bool {
+        self.subjects.contains(&*identity.subject)
+            || identity.token_id.as_ref().is_some_and(|id| self.tokens.contains(&**id))
+            || identity.serial.as_ref().is_some_and(|serial| self.serials.contains(&serial.to_ascii_lowercase()))
+    }
+}
+
+/// Whose a key is, by the SHA-256 of the key. Keys are random and long, so that a slow hash would hide nothing more, and
+/// whoever can choose what is looked up here cannot choose its digest.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ApiKeys(HashMap<[u8; 32], ClientId>);
+
+impl ApiKeys {
+    /// Lines of `NAME sha256:HEX`; a name may have several.
+    pub(super) fn read(path: &Path) -> Result<Self, FileError> {
+        const KEY: &str = "auth.api_key_file";
+        let text = read_text(KEY, path, true)?;
+        let mut keys = HashMap::new();
+        for (number, line) in lines(&text) {
+            let (name, hash) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            let hash = hash.trim().strip_prefix("sha256:").and_then(unhex);
+            let (Ok(client), Some(hash)) = (ClientId::parse(name), hash) else {
+                let problem = format!("has a line {number} that is not `NAME sha256:` and 64 hexadecimal digits");
+                return Err(FileError::new(KEY, path, problem));
+            };
+            if keys.insert(hash, client).is_some() {
+                return Err(FileError::new(KEY, path, format!("has a line {number} with a key that was there before")));
+            }
+        }
+        Ok(Self(keys))
+    }
+
+    pub(super) fn owner(&self, key: &[u8]) -> Option<&ClientId> {
+        let hash: [u8; 32] = digest(&SHA256, key).as_ref().try_into().ok()?;
+        self.0.get(&hash)
+    }
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,104 @@
+//! Tokens that run out, and tokens in place of them.
+
+use std::time::Duration;
+
+use bowline::proto::v1::{Authenticate, stream_data_response::Frame};
+use serde_json::json;
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::{CHAT, Files, enter, jwt, token};
+use crate::{
+    support::{TestClient, after, assert_failure, event, heartbeat, named, publish, with},
+    tokens::later,
+};
+
+/// So that a test need not wait for the defaults, which are tested on a clock.
+const SOON: crate::support::Settings<'_> = &[("auth.expiry_grace", "1s"), ("auth.clock_skew", "0s")];
+
+/// Sends a token in place; what is answered.
+async fn refresh(client: &mut TestClient, token: &str) -> Option<bowline::proto::v1::Failure> {
+    let request = client.ask(Authenticate { token: token.to_owned() }).await;
+    client.answer(request).await.failure
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_the_grace_of_its_token_and_its_sessions_can_be_resumed() {
+    let files = Files::new();
+    let server = jwt(&files.issuer(""), CHAT, SOON).await;
+    let (exp, begun) = (later(2), Instant::now());
+    let mut client = enter(&server, &token("alice", json!({"exp": exp}))).await;
+    client.open(named(1, "chat.a", "desk")).await;
+    client.publish(publish(1, 1, "first")).await;
+    client.events(1, 1).await;
+    let place = client.cursor(1);
+    client.ended_with(Code::Unauthenticated, "TOKEN_EXPIRED").await;
+    // A token of whole seconds that is good for two has between one and two left; then the grace, and a look each second.
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(2) && took < Duration::from_millis(5500), "{took:?}");
+
+    let mut writer = enter(&server, &token("bob", json!({}))).await;
+    writer.open(named(1, "chat.a", "pen")).await;
+    writer.publish(publish(1, 1, "second")).await;
+    let mut back = enter(&server, &token("alice", json!({}))).await;
+    let opened = back.open(bowline::proto::v1::OpenSession { start: after(place), ..named(1, "chat.a", "desk") }).await;
+    assert_eq!(opened.published_seq, 1);
+    assert_eq!(crate::support::payloads(&back.events(1, 1).await), ["second"]);
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn a_token_in_place_keeps_a_connection_and_one_that_is_not_believed_costs_nothing() {
+    let files = Files::new();
+    let server = jwt(&files.issuer(""), CHAT, SOON).await;
+    let mut client = enter(&server, &token("alice", json!({"exp": later(2)}))).await;
+    client.open(named(1, "chat.a", "desk")).await;
+    assert_failure(refresh(&mut client, "nonsense").await.as_ref(), Code::Unauthenticated, "TOKEN_INVALID");
+    let exp = later(3600);
+    let request = client.ask(Authenticate { token: token("alice", json!({"exp": exp})) }).await;
+    let Frame::Welcome(welcome) = client.frame().await else { panic!("the new time is told") };
+    assert_eq!(welcome.token_expires_us, u64::try_from(exp).unwrap() * 1_000_000);
+    assert_eq!(client.answer(request).await.failure, None);
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    // Beyond the time of the first, and its grace.
+    client.publish(publish(1, 1, "still here")).await;
+    client.events(1, 1).await;
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn a_token_of_another_client_ends_the_connection() {
+    let files = Files::new();
+    let server = jwt(&files.issuer(""), CHAT, &[]).await;
+    let mut client = enter(&server, &token("alice", json!({}))).await;
+    client.send(Authenticate { token: token("bob", json!({})) }).await;
+    client.ended_with(Code::PermissionDenied, "DENIED").await;
+    server.emptied().await;
+    server.leave().await;
+}
+
+#[tokio::test]
+async fn a_token_with_fewer_rights_ends_the_sessions_it_does_not_cover() {
+    let files = Files::new();
+    let rules = "[
+        { topics = [\"chat.>\"], allow = [\"read\"] },
+        { claim = \"role=editor\", topics = [\"chat.>\"], allow = [\"publish\"] },
+        { claim = \"role=editor\", topics = [\"desk.>\"], allow = [\"read\", \"presence\"] },
+    ]";
+    let server = jwt(&files.issuer(""), rules, &[]).await;
+    let mut client = enter(&server, &token("alice", json!({"role": "editor"}))).await;
+    client.open(named(1, "chat.a", "both")).await;
+    client.open(named(2, "desk.a", "desk")).await;
+    assert_eq!(client.publish(publish(1, 1, "as editor")).await.failure, None);
+    client.events(1, 1).await;
+    client.send(Authenticate { token: token("alice", json!({})) }).await;
+    let closed = client.closed().await;
+    assert_eq!(closed.session, 2);
+    assert_failure(closed.failure.as_ref(), Code::PermissionDenied, "DENIED");
+    client.welcomed().await;
+    let refused = client.publish(with(1, 2, event("as reader"))).await.failure;
+    assert_failure(refused.as_ref(), Code::PermissionDenied, "DENIED");
+    client.send(heartbeat(7)).await;
+    assert!(matches!(client.any_frame().await, Frame::Heartbeat(beat) if beat.nonce == 7));
+    server.leave().await;
+}
