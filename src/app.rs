@@ -122,7 +122,7 @@ impl App {
 
         let end_transports = CancellationToken::new();
         let shutdown = Shutdown { begin: end_transports.clone(), grace: TRANSPORT_GRACE };
-        let routes = service::gate::GateLayer::new(auth).layer(service::routes(&shared, &health)?.prepare());
+        let routes = service::caller::CallerLayer::new(auth).layer(service::routes(&shared, &health)?.prepare());
         let service = observed(&metrics, &traces)?.layer(routes);
         let transports = tasks.spawn("transports", {
             let (tasks, transport) = (tasks.clone(), config.transport);

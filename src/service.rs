@@ -1,7 +1,7 @@
 //! The gRPC services and what stands around them. Thin: each call is checked, handed to the core, and answered.
 
+pub mod caller;
 mod connections;
-pub mod gate;
 pub mod health;
 pub mod observe;
 mod page;

@@ -102,7 +102,7 @@ pub(super) struct Key {
 }
 
 enum Check {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(Box<ParsedPublicKey>),
 }
 
@@ -115,7 +115,7 @@ impl std::fmt::Debug for Key {
 impl Key {
     /// A shared secret; none if the algorithm takes no such key.
     pub(super) fn secret(algorithm: Algorithm, secret: &[u8]) -> Option<Self> {
-        let check = Check::Secret(hmac::Key::new(algorithm.digest()?, secret));
+        let check = Check::Secret(Box::new(hmac::Key::new(algorithm.digest()?, secret)));
         Some(Self { id: None, algorithm, check })
     }
 

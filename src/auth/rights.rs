@@ -139,7 +139,9 @@ fn has(claims: &Value, wanted: &str) -> bool {
     let found = whole.or_else(|| name.split('.').try_fold(claims, |claims, part| claims.get(part)));
     let is = |value: &Value| match value {
         Value::String(text) => text == wanted,
-        Value::Bool(_) | Value::Number(_) => value.to_string() == wanted,
+        // As JSON has them.
+        Value::Bool(is) => wanted == if *is { "true" } else { "false" },
+        Value::Number(number) => wanted == number.to_string(),
         _ => false,
     };
     found.is_some_and(|value| is(value) || value.as_array().is_some_and(|values| values.iter().any(is)))

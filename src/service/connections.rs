@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{gate, page};
+use super::{caller, page};
 use crate::{
     auth::Ask,
     error::{Failure, Reason},
@@ -94,7 +94,7 @@ impl ConnectionService for Connections {
         &self,
         request: Request<v1::ListConnectionsRequest>,
     ) -> Result<Response<v1::ListConnectionsResponse>, Status> {
-        gate::caller(&request)?.check(Ask::Operate)?;
+        caller::of(&request)?.check(Ask::Operate)?;
         Ok(Response::new(self.list(request.get_ref())?))
     }
 
@@ -102,7 +102,7 @@ impl ConnectionService for Connections {
         &self,
         request: Request<v1::GetConnectionRequest>,
     ) -> Result<Response<v1::GetConnectionResponse>, Status> {
-        gate::caller(&request)?.check(Ask::Operate)?;
+        caller::of(&request)?.check(Ask::Operate)?;
         let entry = self.find(&request.get_ref().connection_id)?;
         let sessions = entry.sessions().into_iter().map(session_row).collect();
         Ok(Response::new(v1::GetConnectionResponse { connection: Some(self.row(&entry)), sessions }))
@@ -112,7 +112,7 @@ impl ConnectionService for Connections {
         &self,
         request: Request<v1::DisconnectRequest>,
     ) -> Result<Response<v1::DisconnectResponse>, Status> {
-        gate::caller(&request)?.check(Ask::Operate)?;
+        caller::of(&request)?.check(Ask::Operate)?;
         Ok(Response::new(self.disconnect(request.into_inner())?))
     }
 }

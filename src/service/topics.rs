@@ -7,7 +7,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::{gate, page};
+use super::{caller, page};
 use crate::{
     auth::{Ask, Caller},
     connection::{Shared, class_frame},
@@ -128,7 +128,7 @@ struct Origin {
 
 impl Origin {
     fn of<T>(request: &Request<T>) -> Result<Self, Failure> {
-        let caller = gate::caller(request)?;
+        let caller = caller::of(request)?;
         let missing = || Failure::new(Reason::Internal, "the call came without its transport");
         let party = caller.party(request.extensions().get::<TransportHandle>().ok_or_else(missing)?);
         Ok(Self { caller, party, span: request.extensions().get::<Span>().cloned().unwrap_or_default() })
@@ -188,7 +188,7 @@ impl TopicService for Topics {
         &self,
         request: Request<v1::ReadHistoryRequest>,
     ) -> Result<Response<v1::ReadHistoryResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = caller::of(&request)?;
         Ok(Response::new(self.history(request.get_ref(), &caller)?))
     }
 
@@ -196,7 +196,7 @@ impl TopicService for Topics {
         &self,
         request: Request<v1::ListTopicsRequest>,
     ) -> Result<Response<v1::ListTopicsResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = caller::of(&request)?;
         let request = request.into_inner();
         let size = page::size(request.page_size);
         let may_see = |topic: &Topic| caller.may(Ask::Read(topic)) || caller.may(Ask::History(topic));
@@ -223,7 +223,7 @@ impl TopicService for Topics {
         &self,
         request: Request<v1::GetPresenceRequest>,
     ) -> Result<Response<v1::GetPresenceResponse>, Status> {
-        let caller = gate::caller(&request)?;
+        let caller = caller::of(&request)?;
         caller.check(Ask::Presence(&Topic::parse(&request.get_ref().topic).map_err(Failure::from)?))?;
         Ok(Response::new(presence::members(&self.hub, request.get_ref())?))
     }

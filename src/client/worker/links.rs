@@ -44,7 +44,8 @@ impl Worker {
 
     /// Shows a new token in place of one that soon runs out, if there is one by now; looks again later, if not.
     pub(super) fn renew(&mut self, now: Instant) {
-        if !self.active.as_ref().is_some_and(|link| link.renew_at.is_some_and(|at| now >= at)) {
+        let due = self.active.as_ref().and_then(|link| link.renew_at).is_some_and(|at| now >= at);
+        if !due {
             return;
         }
         let changed = self.reread_token();

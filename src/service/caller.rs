@@ -1,4 +1,4 @@
-//! The gate before every service: who calls is found out before anything of a call is looked at.
+//! Before every service: who calls is found out before anything of a call is looked at.
 //!
 //! It decides by the method that was matched, and hands the [`Caller`] on in the request's extensions. A service that finds
 //! none there refuses: a path that only looks like another one leads nowhere.
@@ -21,35 +21,35 @@ use crate::{
     types::TransportHandle,
 };
 
-/// Puts [`Gate`] before a service.
+/// Puts [`KnowsCaller`] before a service.
 #[derive(Debug, Clone)]
-pub struct GateLayer(Arc<Auth>);
+pub struct CallerLayer(Arc<Auth>);
 
-impl GateLayer {
-    /// A gate that asks `auth`.
+impl CallerLayer {
+    /// A layer that asks `auth`.
     pub fn new(auth: Arc<Auth>) -> Self {
         Self(auth)
     }
 }
 
-impl<S> Layer<S> for GateLayer {
-    type Service = Gate<S>;
+impl<S> Layer<S> for CallerLayer {
+    type Service = KnowsCaller<S>;
 
-    fn layer(&self, service: S) -> Gate<S> {
-        Gate { service, auth: self.0.clone() }
+    fn layer(&self, service: S) -> KnowsCaller<S> {
+        KnowsCaller { service, auth: self.0.clone() }
     }
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Gate<S> {
+pub struct KnowsCaller<S> {
     service: S,
     auth: Arc<Auth>,
 }
 
 type Answer = Result<Response<Body>, Infallible>;
 
-impl<S, R> Service<Request<R>> for Gate<S>
+impl<S, R> Service<Request<R>> for KnowsCaller<S>
 where
     S: Service<Request<R>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + Unpin,
@@ -73,18 +73,18 @@ where
                 keys.await;
                 match admit(&auth, asked, request) {
                     Ok(request) => service.call(request).await,
-                    Err(refused) => Ok(refused),
+                    Err(refused) => Ok(*refused),
                 }
             }));
         }
         Either::Left(match admit(&self.auth, asked, request) {
             Ok(request) => Either::Right(self.service.call(request)),
-            Err(refused) => Either::Left(ready(Ok(refused))),
+            Err(refused) => Either::Left(ready(Ok(*refused))),
         })
     }
 }
 
-fn admit<R>(auth: &Auth, asked: Asked, mut request: Request<R>) -> Result<Request<R>, Response<Body>> {
+fn admit<R>(auth: &Auth, asked: Asked, mut request: Request<R>) -> Result<Request<R>, Box<Response<Body>>> {
     let missing = || Failure::new(Reason::Internal, "the call came without its transport");
     let transport = request.extensions().get::<TransportHandle>().ok_or_else(missing);
     match transport.and_then(|transport| auth.admit(request.headers(), transport, asked)) {
@@ -95,7 +95,7 @@ fn admit<R>(auth: &Auth, asked: Asked, mut request: Request<R>) -> Result<Reques
         Ok(None) => Ok(request),
         Err(failure) => {
             tracing::debug!(reason = failure.reason.as_str(), message = %failure.message, "call refused");
-            Err(Status::from(failure).into_http())
+            Err(Box::new(Status::from(failure).into_http()))
         }
     }
 }
@@ -111,9 +111,9 @@ fn asked(path: &str) -> Option<Asked> {
     }
 }
 
-/// The caller that the gate let in.
-pub(super) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Failure> {
-    let missing = || Failure::new(Reason::Internal, "the call came past the gate");
+/// The caller that was let in.
+pub(super) fn of<T>(request: &tonic::Request<T>) -> Result<Caller, Failure> {
+    let missing = || Failure::new(Reason::Internal, "the call came without its caller");
     request.extensions().get::<Caller>().cloned().ok_or_else(missing)
 }
 
