@@ -70,6 +70,8 @@ pub struct Arena {
 struct Ear {
     /// Most lines a second.
     lines: AtomicU64,
+    /// Most memory, as far as it has been looked at.
+    highest_kib: AtomicU64,
     over: AtomicBool,
 }
 
@@ -105,6 +107,7 @@ impl Arena {
 
     /// The server's memory now, KiB; what it peaks at is counted from here.
     pub fn weigh(&self) -> u64 {
+        self.highest_kib();
         // The kernel's own mark of how high it was begins anew.
         fs::write(format!("/proc/{}/clear_refs", self.server.child.id()), "5").expect("a process of ours");
         self.server.resident_kib()
@@ -115,6 +118,12 @@ impl Arena {
         let status = fs::read_to_string(format!("/proc/{}/status", self.server.child.id())).expect("a process");
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its highest mark");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
+    /// Most memory it ever had, KiB.
+    pub fn highest_kib(&self) -> u64 {
+        let now = self.peak_kib();
+        self.ear.highest_kib.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
     /// Seconds of processor time the server has had.

@@ -59,7 +59,7 @@ const DEFAULTS: Setup = Setup::Plain(&[]);
 const FAST_PINGS: Setup = Setup::Plain(&[("BOWLINE__TRANSPORT__GUARD__MIN_PING_INTERVAL", "1s")]);
 
 /// Attacks that the server does not withstand yet. Each leaves this list with what makes it do so.
-pub const AWAITED: &[&str] = &["1b", "2", "4a", "4b", "5", "6", "7", "8a", "8b", "10", "11", "13a", "15b"];
+pub const AWAITED: &[&str] = &["1b", "1c", "2", "4a", "4b", "5", "6", "7", "8a", "8b", "10", "11", "13a", "15b"];
 
 const CASE: Case = Case {
     number: "",
@@ -125,6 +125,13 @@ pub const CASES: &[Case] = &[
         criterion: "GOAWAY by 200",
         stock: Stock::Stands,
         run: |arena| resets::burst(arena, false).boxed(),
+        ..CASE
+    },
+    Case {
+        number: "1c",
+        attack: "rapid reset, and again from the same address",
+        criterion: "30 resets at most on each further transport",
+        run: |arena| resets::reconnecting(arena).boxed(),
         ..CASE
     },
     Case {

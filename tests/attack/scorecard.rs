@@ -23,6 +23,8 @@ struct Line {
     verdict: Verdict,
     /// Most lines a second that the server wrote.
     lines: u64,
+    /// Most memory the server had, KiB.
+    highest_kib: u64,
     /// It was not conducted to its end: no verdict, whatever was expected.
     broken: bool,
 }
@@ -71,6 +73,8 @@ fn bowline(lines: &[Line]) -> usize {
     }
     let most = lines.iter().map(|line| line.lines).max().unwrap_or(0);
     println!("12   log lines under any of these\n          {MOST_LINES}/s at most · {most}/s");
+    let highest = lines.iter().map(|line| line.highest_kib).max().unwrap_or(0);
+    println!("     memory under any of these, with all that was there before\n          {} MiB at most", highest >> 10);
     println!("\n{} of {} pass, {awaited} open", lines.len() - failed - awaited, lines.len());
     failed
 }
@@ -100,7 +104,7 @@ async fn conduct(case: &'static Case, kind: Kind) -> Line {
 }
 
 fn broken(case: &'static Case, kind: Kind, measured: String) -> Line {
-    Line { case, kind, verdict: Verdict::new(false, measured), lines: 0, broken: true }
+    Line { case, kind, verdict: Verdict::new(false, measured), lines: 0, highest_kib: 0, broken: true }
 }
 
 async fn fight(case: &'static Case, kind: Kind) -> Line {
@@ -116,5 +120,7 @@ async fn fight(case: &'static Case, kind: Kind) -> Line {
         let failure = report.failure.clone().unwrap_or_else(|| format!("95 of 100 within {:?}", report.p95()));
         verdict = Verdict::new(false, format!("{}; an honest client: {failure}", verdict.measured));
     }
-    Line { case, kind, verdict, lines: arena.most_lines(), broken: false }
+    // Who is gone has none.
+    let highest_kib = if alive { arena.highest_kib() } else { 0 };
+    Line { case, kind, verdict, lines: arena.most_lines(), highest_kib, broken: false }
 }

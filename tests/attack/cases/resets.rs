@@ -20,6 +20,12 @@ use crate::{
 const BURST: u32 = 10_000;
 /// Most streams, or most resets of ours, before a transport ends.
 const MOST: usize = 200;
+/// Transports of one who comes back.
+const TRANSPORTS: usize = 5;
+/// Streams that he opens at once.
+const FEW: usize = 5;
+/// Most resets on each but his first: a tenth of the allowance, what came back meanwhile, and what was under way.
+const LATER: usize = 30;
 /// Between two resets of the paced kind.
 const PACE: Duration = Duration::from_millis(50);
 /// How long the paced kind may go on.
@@ -72,6 +78,29 @@ pub async fn paced(arena: &Arena) -> Verdict {
     let ended = wire.ended(PACED.saturating_sub(begun.elapsed())).await;
     let (end, took) = (wire.seen(Seen::end), begun.elapsed().as_secs_f64());
     Verdict::new(ended, format!("{end} after {took:.1} s, {resets} resets"))
+}
+
+/// Answered streams are reset until the transport ends, and then on another, and another, from one address.
+pub async fn reconnecting(arena: &Arena) -> Verdict {
+    let block = hpack::block(&stream_call());
+    let mut endured = Vec::new();
+    for _ in 0..TRANSPORTS {
+        let (mut wire, mut resets) = (transport(arena, 1, false).await, 0);
+        while resets < MOST && !wire.seen(Seen::ended) {
+            let streams: Vec<u32> = (0..FEW).map(|_| wire.stream()).collect();
+            wire.send(&streams.iter().flat_map(|s| frames::headers(*s, flag::NONE, &block)).collect::<Vec<_>>()).await;
+            let answered = |seen: &Seen| streams.iter().all(|s| seen.heads.iter().any(|(of, _)| of == s));
+            wire.wait(Duration::from_secs(2), |seen| seen.ended() || answered(seen)).await;
+            wire.send(&streams.iter().flat_map(|s| frames::reset(*s, CANCEL)).collect::<Vec<_>>()).await;
+            resets += streams.len();
+            wire.ended(Duration::from_millis(20)).await;
+        }
+        endured.push(if wire.ended(Duration::from_secs(1)).await { resets } else { usize::MAX });
+    }
+    let later = endured[1..].iter().copied().max().unwrap_or(0);
+    let words = |resets: usize| if resets > MOST { "without end".to_owned() } else { resets.to_string() };
+    let measured = format!("{} resets on the first, {} on a later one", words(endured[0]), words(later));
+    Verdict::new(endured[0] <= MOST && later <= LATER, measured)
 }
 
 /// What makes a server reset a stream that it was asked to open.
