@@ -59,7 +59,7 @@ const DEFAULTS: Setup = Setup::Plain(&[]);
 const FAST_PINGS: Setup = Setup::Plain(&[("BOWLINE__TRANSPORT__GUARD__MIN_PING_INTERVAL", "1s")]);
 
 /// Attacks that the server does not withstand yet. Each leaves this list with what makes it do so.
-pub const AWAITED: &[&str] = &["1b", "1c", "2", "4a", "4b", "5", "6", "7", "8a", "8b", "10", "11", "13a", "15b"];
+pub const AWAITED: &[&str] = &["1b", "1c", "2", "4a", "4b", "5", "6", "7", "8a", "8b", "9c", "10", "11", "13a", "15b"];
 
 const CASE: Case = Case {
     number: "",
@@ -223,6 +223,13 @@ pub const CASES: &[Case] = &[
         setup: Setup::Tls,
         stock: Stock::NotAsked,
         run: |arena| slow::tls_handshakes(arena).boxed(),
+        ..CASE
+    },
+    Case {
+        number: "9c",
+        attack: "300 peers of one address",
+        criterion: "256 stay, others get in",
+        run: |arena| sockets::crowd(arena).boxed(),
         ..CASE
     },
     Case {
