@@ -14,12 +14,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
+    let mut names = tonic_prost_build::Config::new();
+    names.enable_type_names();
     tonic_prost_build::configure()
         // Payloads and keys are slices of the received buffer, not copies.
         .bytes(".")
         // The larger arms of the frame oneofs would otherwise set the size of every frame.
         .boxed(".bowline.v1.StreamDataRequest.frame.open_session")
-        .compile_fds(compiler.file_descriptor_set())?;
+        // Requests are weighed before they are made.
+        .codec_path("crate::proto::Codec")
+        .compile_fds_with_config(compiler.file_descriptor_set(), names)?;
 
     let version = env::var("BOWLINE_GIT_REVISION").unwrap_or_default();
     println!("cargo::rerun-if-env-changed=BOWLINE_GIT_REVISION");

@@ -11,7 +11,7 @@ use tokio::{
     time::{interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tower::Layer;
+use tower::{Layer, layer::util::Stack};
 
 use crate::{
     admin,
@@ -26,7 +26,7 @@ use crate::{
     lifecycle::{Lifecycle, Phase, Signals},
     proto,
     registry::Registry,
-    service,
+    service::{self, gate::GateLayer, observe::ObserveLayer},
     session::Directory,
     telemetry::{LogLevel, Traces, metrics::Metrics, report},
     transport::{self, Listener, Shutdown},
@@ -122,8 +122,8 @@ impl App {
 
         let end_transports = CancellationToken::new();
         let shutdown = Shutdown { begin: end_transports.clone(), grace: TRANSPORT_GRACE };
-        let routes = service::caller::CallerLayer::new(auth).layer(service::routes(&shared, &health)?.prepare());
-        let service = observed(&metrics, &traces)?.layer(routes);
+        let services = service::caller::CallerLayer::new(auth).layer(service::routes(&shared, &health)?.prepare());
+        let service = around(&config.transport, &metrics, &traces)?.layer(services);
         let transports = tasks.spawn("transports", {
             let (tasks, transport) = (tasks.clone(), config.transport);
             async move { transport::serve(listener, service, &transport, &tasks, metrics, shutdown).await }
@@ -178,11 +178,18 @@ impl App {
     }
 }
 
-fn observed(metrics: &Arc<Metrics>, traces: &Traces) -> anyhow::Result<service::observe::ObserveLayer> {
+/// What stands around the services: every call is recorded, also those that do not get in.
+fn around(
+    config: &transport::Config,
+    metrics: &Arc<Metrics>,
+    traces: &Traces,
+) -> anyhow::Result<Stack<GateLayer, ObserveLayer>> {
     let methods = service::observe::Methods::default()
         .with(proto::DESCRIPTORS)
         .context("the descriptors built into the program are broken")?;
-    Ok(service::observe::ObserveLayer::new(methods, metrics.clone(), traces.clone()))
+    let methods = Arc::new(methods);
+    let gate = GateLayer::new(methods.clone(), config.unary_timeout);
+    Ok(Stack::new(gate, ObserveLayer::new(methods, metrics.clone(), traces.clone())))
 }
 
 async fn follow_phase(metrics: Arc<Metrics>, mut phase: watch::Receiver<Phase>) {

@@ -108,6 +108,8 @@ pub struct Auth {
     issuers: Vec<Arc<Issuer>>,
     fetchers: Vec<Arc<Fetcher>>,
     policy: RwLock<Arc<Policy>>,
+    /// Where callers name themselves and no rule says anything, each may do everything; the same for all of them.
+    open: Option<Arc<Rights>>,
     /// Of the files as they were read at the start.
     fingerprint: u64,
     metrics: Arc<Metrics>,
@@ -124,12 +126,16 @@ impl Auth {
         }
         let fetchers = issuers.iter().map(Fetcher::new).collect::<Result<Vec<_>, _>>()?;
         let policy = RwLock::new(Arc::new(Policy::read(&config, 1)?));
+        let constant = config.mode.names_itself() && config.policy_file.as_os_str().is_empty();
+        let operates = config.mode == Mode::Loopback || config.insecure_operators;
+        let open = (constant && config.rules.is_empty()).then(|| Arc::new(Rights::everything(operates)));
         let insecure = config.insecure();
         metrics.insecure_settings.set(i64::try_from(insecure.len()).unwrap_or(i64::MAX));
         for key in insecure {
             tracing::warn!(key, "an insecure setting is on");
         }
-        Ok(Self { issuers, fetchers: fetchers.into_iter().flatten().collect(), policy, fingerprint, metrics, config })
+        let fetchers = fetchers.into_iter().flatten().collect();
+        Ok(Self { issuers, fetchers, policy, open, fingerprint, metrics, config })
     }
 
     /// True if nothing about a caller can change while it is served.
@@ -283,18 +289,10 @@ impl Auth {
     }
 
     fn caller_under(&self, policy: &Policy, identity: Arc<Identity>) -> Caller {
-        let operates = match self.config.mode {
-            Mode::Loopback => true,
-            Mode::Anonymous => self.config.insecure_operators,
-            Mode::Jwt | Mode::Mtls | Mode::JwtOrMtls | Mode::JwtAndMtls => false,
-        };
-        // Where callers name themselves and no rule says anything, each may do everything.
-        let rights = if self.is_constant() && policy.rules.is_empty() {
-            Rights::everything(operates)
-        } else {
-            Rights::of(&identity, &policy.rules, operates)
-        };
-        Caller { identity, rights: Arc::new(rights), version: policy.version }
+        let operates = self.config.mode == Mode::Loopback || self.config.insecure_operators;
+        let rights = || Arc::new(Rights::of(&identity, &policy.rules, operates));
+        let rights = self.open.clone().unwrap_or_else(rights);
+        Caller { identity, rights, version: policy.version }
     }
 }
 

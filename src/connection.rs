@@ -11,6 +11,7 @@
 
 mod alarm;
 mod body;
+mod frames;
 mod handshake;
 mod inbound;
 mod lane;
@@ -21,28 +22,34 @@ mod peer;
 mod standing;
 mod trail;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
-use tonic::Streaming;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     auth::{Auth, Caller},
     error::{Failure, Fault, Reason},
     hub::Hub,
     lifecycle::Tasks,
-    proto::v1::StreamDataRequest,
-    registry::{Admission, Peer, Registry},
+    registry::{Admission, DrainNotice, Entry, Peer, Registry},
     session::Directory,
-    telemetry::{Span, Traces, metrics::Metrics},
+    telemetry::{Line, Span, Sparing, Traces, metrics::Metrics},
     types::{KillSwitch, TransportHandle},
 };
 
 pub use body::OutboxBody;
+pub use frames::{BodyError, Frames};
 pub(crate) use inbound::class_frame;
 use outbox::Outbox;
+
+/// About clients that went away.
+static LOST: LazyLock<Sparing> = LazyLock::new(|| Sparing::new(2));
 
 /// `[connection]`: what one connection may do and how it is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,13 +147,15 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Call {
     /// The frames.
-    pub requests: Streaming<StreamDataRequest>,
+    pub requests: Frames,
     /// Who makes it; none if the token is still to come, in the first frame.
     pub caller: Option<Caller>,
     /// The transport underneath.
     pub transport: TransportHandle,
     /// The end of last resort.
     pub kill: KillSwitch,
+    /// When the client will not wait any longer.
+    pub deadline: Option<Instant>,
     /// The span of its opening, which is over when the client is welcomed or refused.
     pub opening: Span,
 }
@@ -206,10 +215,14 @@ impl Actor {
     /// Until the client is done (`Ok`), something is wrong, or the connection is closed from elsewhere.
     async fn converse(&mut self) -> Result<(), Failure> {
         let outbox = self.outbox.clone();
+        let old = outlived(self.call.transport.clone(), self.admission.entry().clone(), self.shared.config.close_grace);
+        let late = late(self.call.deadline);
         tokio::select! {
             biased;
             () = outbox.closing() => Err(outbox.failure()),
             () = outbox.ended() => Err(Failure::new(Reason::PeerGone, "the client is gone")),
+            failure = old => Err(failure),
+            failure = late => Err(failure),
             end = self.read() => end,
         }
     }
@@ -220,7 +233,7 @@ impl Actor {
         let opening = self.trail.opening().cloned();
         let party = self.standing.party()?;
         let mut inbound = inbound::Inbound::new(&self.shared, &self.outbox, &self.standing, client, party, opening);
-        while let Some(frame) = receive(&mut self.call.requests).await? {
+        while let Some(frame) = self.call.requests.next().await? {
             self.received();
             // Of all that comes only a token may have to wait, for the keys it is signed with: for a second, seldom.
             if let Some(keys) = inbound::keys_wanted(&self.shared.auth, &frame) {
@@ -265,7 +278,10 @@ impl Actor {
                 self.shared.metrics.receive_errors.inc();
                 tracing::debug!(connection.id = %id, reason, message = %failure.message, "connection refused to go on");
             }
-            Fault::Peer => tracing::info!(connection.id = %id, reason, "connection lost"),
+            Fault::Peer => match LOST.next() {
+                Line::Written { left_out } => tracing::info!(connection.id = %id, reason, left_out, "connection lost"),
+                Line::LeftOut => tracing::debug!(connection.id = %id, reason, "connection lost"),
+            },
             Fault::Nobody => tracing::debug!(connection.id = %id, reason, "connection closed"),
             Fault::Server => {
                 tracing::error!(connection.id = %id, reason, message = %failure.message, "connection failed")
@@ -274,13 +290,21 @@ impl Actor {
     }
 }
 
-/// The next frame; none when the client is done. What the decoder refuses is told apart from a lost peer.
-async fn receive(requests: &mut Streaming<StreamDataRequest>) -> Result<Option<StreamDataRequest>, Failure> {
-    requests.message().await.map_err(|status| match status.code() {
-        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
-            Failure::new(Reason::TooLarge, "a frame is far over the limit")
-        }
-        tonic::Code::Internal => Failure::new(Reason::Protocol, "a frame could not be decoded"),
-        _ => Failure::new(Reason::PeerGone, "the client is gone"),
-    })
+/// Tells the client to move when its transport has reached its age; completes when it has had its time for that.
+async fn outlived(transport: TransportHandle, entry: Arc<Entry>, close_grace: Duration) -> Failure {
+    transport.retired().await;
+    let deadline = transport.grace.saturating_sub(close_grace);
+    let (reason, reconnect_delay) = ("the transport has reached its age".into(), Duration::ZERO);
+    entry.drain(DrainNotice { reason, reconnect_delay, deadline });
+    sleep(deadline).await;
+    Failure::new(Reason::Draining, "the client did not leave a transport that has reached its age")
+}
+
+/// Completes when the call's time is over, if it has one.
+async fn late(deadline: Option<Instant>) -> Failure {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+    Failure::new(Reason::Deadline, "the time is over that the client gave its call")
 }

@@ -9,6 +9,7 @@ use std::{borrow::Cow, time::Duration};
 use crate::types::Invalid;
 
 pub use reason::{Advice, Fault, Reason};
+pub use status::{is_cancel, restated};
 
 /// Something refused or ended, as its receiver is told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,9 @@
 //! Generated code, and the only conversions between the wire and the house's own types.
 
+mod codec;
 mod convert;
 mod encode;
+mod shape;
 
 /// Package `bowline.v1`, as `build.rs` generated it.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
@@ -15,7 +17,9 @@ pub mod health {
     tonic::include_proto!("grpc.health.v1");
 }
 
+pub use codec::Codec;
 pub use encode::{DeliveryHead, encode_event, encoded_event_len, frame};
+pub use shape::is_modest;
 
 /// The descriptor set of `proto/` and what it imports: what reflection serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

@@ -2,6 +2,7 @@
 
 pub mod caller;
 mod connections;
+pub mod gate;
 pub mod health;
 pub mod observe;
 mod page;
@@ -24,6 +25,9 @@ use crate::{
 /// Full names of the services whose health is told apart.
 pub const SERVICES: [&str; 3] = ["bowline.v1.StreamService", "bowline.v1.TopicService", "bowline.v1.ConnectionService"];
 
+/// Largest request of services that are asked short questions, bytes.
+const SHORT: usize = 64 * 1024;
+
 /// Every service: ours, health, and reflection in both versions. Fails only if the descriptors built into the program
 /// are broken.
 pub fn routes(shared: &Arc<Shared>, health: &Health) -> Result<Routes, tonic_reflection::server::Error> {
@@ -37,8 +41,8 @@ pub fn routes(shared: &Arc<Shared>, health: &Health) -> Result<Routes, tonic_ref
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
     Ok(Routes::new(stream::StreamService::new(shared.clone()))
         .add_service(TopicServiceServer::new(topics).max_decoding_message_size(limit))
-        .add_service(ConnectionServiceServer::new(connections))
-        .add_service(health::service(health.clone()))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+        .add_service(ConnectionServiceServer::new(connections).max_decoding_message_size(SHORT))
+        .add_service(health::service(health.clone()).max_decoding_message_size(SHORT))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(SHORT))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SHORT)))
 }

@@ -11,6 +11,7 @@ mod otlp;
 mod propagate;
 pub mod report;
 mod sampling;
+mod sparing;
 mod traces;
 #[cfg(test)]
 mod written;
@@ -22,6 +23,7 @@ use tracing_subscriber::{Layer, Registry, layer::SubscriberExt as _, util::Subsc
 pub use config::{Config, Format, Otlp};
 pub use level::{LogLevel, Setting};
 pub use opentelemetry::trace::SpanContext;
+pub use sparing::{Line, Sparing};
 pub use traces::{Call, Closing, Delivering, Publishing, Span, Traces};
 
 /// Why logs could not be started.

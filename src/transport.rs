@@ -5,23 +5,24 @@
 //! knows nothing of what the calls say.
 //!
 //! ```text
-//! Listener ── accept ── Host::run, one task per transport
+//! Listener ── accept ── ledger ── Host::run, one task per transport
 //!                         tls       handshake on its clock
-//!                         coalesce  Wire: one write per turn; the frame guard's place
-//!                         greeting  preface and SETTINGS on their clock
+//!                         coalesce  Wire: one write per turn
+//!                         guard     frame headers, both ways: has the peer greeted, does it go too far
 //!                         executor  one task per stream, ended by its KillSwitch
 //!                         call      extensions in, panics out
 //! ```
 //!
-//! Absent: judging frames (`guard.rs` will do that, on the bytes that `coalesce` passes), limits per source address,
-//! descriptors in reserve, client certificates, reloading of files, the age of a transport.
+//! Absent: client certificates, reloading of files.
 
 mod call;
 mod coalesce;
 mod config;
+mod descriptors;
 mod drive;
 mod executor;
-mod greeting;
+mod guard;
+mod ledger;
 mod listener;
 mod meter;
 mod tls;
@@ -37,13 +38,15 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::{lifecycle::Tasks, telemetry::metrics::Metrics};
-use drive::{Host, http2};
+use drive::Host;
+use ledger::Ledger;
 use listener::Shortage;
 use meter::{End, Metered};
 
 #[cfg(test)]
 pub(crate) use coalesce::Socket;
 pub use config::{Config, TlsConfig};
+pub use guard::GuardConfig;
 pub use listener::{BindError, Listener};
 pub use tls::TlsError;
 
@@ -75,17 +78,10 @@ pub async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
-    let host = Arc::new(Host {
-        service,
-        http: http2(config, tasks),
-        tls: listener.tls.take(),
-        greeting_timeout: config.greeting_timeout,
-        goaway_timeout: config.goaway_timeout,
-        metrics: metrics.clone(),
-        cut: CancellationToken::new(),
-    });
+    let host = Arc::new(Host::new(service, listener.tls.take(), config, tasks, metrics.clone()));
+    let ledger = Arc::new(Ledger::new(config));
     // One permit per transport; all of them back means that all transports are gone.
-    let most = u32::try_from(config.max_transports).unwrap_or(u32::MAX);
+    let most = u32::try_from(descriptors::at_most(config.max_transports)).unwrap_or(u32::MAX);
     let permits = Arc::new(Semaphore::new(most as usize));
     let mut shortage = Shortage::default();
 
@@ -94,9 +90,13 @@ pub async fn serve<S, B>(
             Metered::open(metrics.clone()).end = End::Refused;
             continue;
         };
+        let Some(place) = ledger.enter(peer.ip()) else {
+            Metered::open(metrics.clone()).end = End::TooManyFromAddress;
+            continue;
+        };
         let (host, goaway) = (host.clone(), shutdown.begin.child_token());
         drop(tasks.spawn("transport", async move {
-            host.run(socket, peer, goaway).await;
+            host.run(socket, peer, place, goaway).await;
             drop(permit);
         }));
     }

@@ -16,7 +16,7 @@ pub(crate) use clock::simulated::begin as simulated_clock;
 pub use clock::{Clock, Timestamp};
 pub use event::{Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published, Seq};
 pub use id::{ClientId, ConnectionId, SessionId};
-pub use kill::KillSwitch;
+pub use kill::{Deadline, KillSwitch};
 pub use limiter::{Limiter, Party};
 pub use rate::Rate;
 pub use secret::Secret;

@@ -2,7 +2,7 @@
 
 use tokio::time::timeout;
 
-use super::{Actor, Shared, receive};
+use super::{Actor, Shared};
 use crate::{
     auth::{Caller, Identity},
     error::{Failure, Reason},
@@ -25,7 +25,7 @@ impl Actor {
         let limit = self.shared.config.hello_timeout;
         let late =
             |_| Failure::new(Reason::HelloTimeout, format!("no hello within {}", humantime::format_duration(limit)));
-        let Some(frame) = timeout(limit, receive(&mut self.call.requests)).await.map_err(late)?? else {
+        let Some(frame) = timeout(limit, self.call.requests.next()).await.map_err(late)?? else {
             return Ok(None);
         };
         self.received();

@@ -6,7 +6,9 @@
 mod open;
 mod wish;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{Shared, handshake, lane::Lane, outbox::Outbox, standing::Standing};
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
     proto::v1::{self, StreamDataRequest, stream_data_request::Frame, stream_data_response},
     session::{Credit, Estate, Event, Step},
     telemetry::{Publishing, SpanContext},
-    types::{ClientId, NewEvent, Party, Published, Seq},
+    types::{ClientId, NewEvent, Party, Published, Rate, Seq},
 };
 
 pub(crate) use open::class_frame;
@@ -25,6 +27,9 @@ pub(crate) use open::class_frame;
 /// Most sessions of a connection whose opening is traced. A client that resumes opens them at once; one that opens more,
 /// again and again, is to cost no more spans.
 const MAX_TRACED_OPENS: usize = 8;
+
+/// Tokens that a client may show in a second: checking a signature costs more than sending one.
+const MAX_TOKENS: u32 = 4;
 
 /// What handles the frames of one connection after its handshake.
 pub(super) struct Inbound {
@@ -34,6 +39,7 @@ pub(super) struct Inbound {
     client: ClientId,
     /// Who pays.
     party: Party,
+    tokens: Rate,
     /// The connection's opening, if that is traced, and how many openings of sessions may still be a part of it.
     opening: (Option<SpanContext>, usize),
 }
@@ -48,7 +54,8 @@ impl Inbound {
         opening: Option<SpanContext>,
     ) -> Self {
         let (shared, outbox, standing) = (shared.clone(), outbox.clone(), standing.clone());
-        Self { shared, outbox, standing, client, party, opening: (opening, MAX_TRACED_OPENS) }
+        let (opening, tokens) = ((opening, MAX_TRACED_OPENS), Rate::new(MAX_TOKENS, Instant::now()));
+        Self { shared, outbox, standing, client, party, tokens, opening }
     }
 
     /// Handles one frame; `Err` ends the stream.
@@ -87,10 +94,14 @@ impl Inbound {
 
     /// Another token for the same client. One that is not believed costs nothing but its answer: the old one has its time
     /// still. One of another client ends the stream: whoever shows that holds what is not theirs.
-    fn authenticate(&self, token: &str) -> Result<Result<(), Failure>, Failure> {
+    fn authenticate(&mut self, token: &str) -> Result<Result<(), Failure>, Failure> {
         let auth = &self.shared.auth;
         if !auth.takes_tokens() {
             return Ok(Err(Failure::new(Reason::Unsupported, "this server asks for no token")));
+        }
+        if !self.tokens.take(Instant::now()) {
+            let failure = Failure::new(Reason::TokenInvalid, "too many tokens at once: this one was not looked at");
+            return Ok(Err(failure.retry_after(Duration::from_secs(1))));
         }
         match auth.refresh(&self.standing.caller()?, token, self.standing.transport()) {
             Ok(caller) => {

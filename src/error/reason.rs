@@ -87,6 +87,8 @@ macro_rules! reasons {
 reasons! {
     /// No Hello within `hello_timeout`.
     HelloTimeout = "HELLO_TIMEOUT", DeadlineExceeded, Reconnect, Client;
+    /// The call was not over in the time that its client, or the server, gives it.
+    Deadline = "DEADLINE", DeadlineExceeded, Retry, Nobody;
     /// A malformed or out-of-place frame.
     Protocol = "PROTOCOL", InvalidArgument, Fatal, Client;
     /// No protocol version both sides speak.

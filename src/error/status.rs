@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{Failure, Reason};
@@ -38,6 +38,30 @@ impl From<Failure> for Status {
 fn is_quota(reason: Reason) -> bool {
     use Reason::{MaxConnections, OpenRate, PublishRate, SessionLimit, TopicLimit};
     matches!(reason, MaxConnections | OpenRate | PublishRate | SessionLimit | TopicLimit)
+}
+
+/// The header of a status's details, which every status of the house has.
+const DETAILS: &str = "grpc-status-details-bin";
+
+/// In the house's words, what a response says that the machinery below the services refused. That calls a message that is
+/// too large OUT_OF_RANGE, and one that cannot be read INTERNAL, as if it were our fault.
+pub fn restated(headers: &http::HeaderMap) -> Option<Failure> {
+    if !headers.contains_key(Status::GRPC_STATUS) || headers.contains_key(DETAILS) {
+        return None;
+    }
+    let status = Status::from_header_map(headers)?;
+    Some(match (status.code(), status.message()) {
+        (Code::OutOfRange, _) => Failure::new(Reason::TooLarge, "the request is too large"),
+        (Code::Internal, _) => Failure::new(Reason::Protocol, "the request cannot be decoded"),
+        (Code::Unimplemented, "") => Failure::new(Reason::Unsupported, "there is no such method"),
+        (Code::Unimplemented, message) => Failure::new(Reason::Unsupported, message.to_owned()),
+        _ => return None,
+    })
+}
+
+/// Whether a request's body ended so because its client cancelled the call.
+pub fn is_cancel(error: Box<dyn std::error::Error + Send + Sync>) -> bool {
+    Status::from_error(error).code() == Code::Cancelled
 }
 
 #[cfg(test)]

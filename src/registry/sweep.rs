@@ -77,7 +77,7 @@ impl Registry {
                 }
             }
             Finding::Dead => {
-                tracing::info!(connection.id = %entry.id(), peer.addr = %entry.peer_addr(), "peer is silent, given up");
+                tracing::debug!(connection.id = %entry.id(), peer.addr = %entry.peer_addr(), "peer is silent, given up");
                 entry.close(Failure::new(Reason::PeerTimeout, "nothing was received, not even an answer to the probe"));
             }
             Finding::Stalled => {

@@ -9,7 +9,7 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll, ready},
 };
 
@@ -22,11 +22,14 @@ use tower::{Layer, Service};
 
 use self::method::Method;
 use crate::{
-    telemetry::{self, Span, Traces, metrics::Metrics},
+    telemetry::{self, Line, Span, Sparing, Traces, metrics::Metrics},
     types::TransportHandle,
 };
 
 pub use self::method::Methods;
+
+/// About streams that open and close.
+static LINES: LazyLock<Sparing> = LazyLock::new(|| Sparing::new(5));
 
 /// Puts [`Observe`] around a service.
 #[derive(Debug, Clone)]
@@ -38,8 +41,8 @@ pub struct ObserveLayer {
 
 impl ObserveLayer {
     /// Calls of methods that are not in `methods` are recorded as `unknown`.
-    pub fn new(methods: Methods, metrics: Arc<Metrics>, traces: Traces) -> Self {
-        Self { methods: Arc::new(methods), metrics, traces }
+    pub fn new(methods: Arc<Methods>, metrics: Arc<Metrics>, traces: Traces) -> Self {
+        Self { methods, metrics, traces }
     }
 }
 
@@ -178,10 +181,13 @@ struct Record {
     span: Span,
 }
 
-/// Unary calls are too many to be information; streams are few and long.
+/// Unary calls are too many to be information; streams are few and long, or somebody means harm.
 macro_rules! record {
     ($method:expr, $($fields:tt)*) => {
-        if $method.is_unary() { tracing::debug!($($fields)*) } else { tracing::info!($($fields)*) }
+        match if $method.is_unary() { Line::LeftOut } else { LINES.next() } {
+            Line::Written { left_out } => tracing::info!(left_out, $($fields)*),
+            Line::LeftOut => tracing::debug!($($fields)*),
+        }
     };
 }
 

@@ -1,7 +1,7 @@
-//! `StreamService/StreamData`, by hand: the request is decoded as usual, the response is a body of our own.
+//! `StreamService/StreamData`, by hand: both bodies go past the codec.
 //!
-//! A generated service would encode every message for every receiver. Here the events in a response are shared bytes,
-//! so the response goes past the codec: see `connection::OutboxBody`.
+//! A generated service would encode every message for every receiver; here the events in a response are shared bytes, see
+//! `connection::OutboxBody`. And it would keep a buffer of the size of the largest request: see `connection::Frames`.
 
 mod heard;
 
@@ -14,24 +14,20 @@ use std::{
 use futures_util::future::{Ready, ready};
 use http::{HeaderValue, Request, Response, header};
 use prost::bytes::Bytes;
-use tonic::{Status, Streaming, body::Body, codec::BufferSettings, server::NamedService};
-use tonic_prost::ProstCodec;
+use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
 use self::heard::Heard;
 use crate::{
     auth::Caller,
-    connection::{self, Call, OutboxBody, Shared},
+    connection::{self, BodyError, Call, Frames, OutboxBody, Shared},
     error::{Failure, Reason},
-    proto::v1::{StreamDataRequest, StreamDataResponse},
     telemetry::Span,
-    types::{KillSwitch, TransportHandle},
+    types::{Deadline, KillSwitch, TransportHandle},
 };
 
 /// The only method of the service.
 const PATH: &str = "/bowline.v1.StreamService/StreamData";
-/// First size of a call's decode buffer: most frames are small, and there are many calls.
-const DECODE_BUFFER: usize = 512;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -45,7 +41,7 @@ impl StreamService {
     fn open<B>(&self, request: Request<B>) -> Result<OutboxBody, Failure>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<BodyError>,
     {
         let (parts, body) = request.into_parts();
         check_encoding(&parts.headers)?;
@@ -53,14 +49,13 @@ impl StreamService {
         let missing = || Failure::new(Reason::Internal, "the call came without its transport");
         let transport = parts.extensions.get::<TransportHandle>().ok_or_else(missing)?.clone();
         let kill = parts.extensions.get::<KillSwitch>().ok_or_else(missing)?.clone();
+        let deadline = parts.extensions.get::<Deadline>().map(|deadline| deadline.0);
         let opening = parts.extensions.get::<Span>().cloned().unwrap_or_default();
-        let buffers = BufferSettings::new(DECODE_BUFFER, DECODE_BUFFER);
-        let decoder = ProstCodec::<StreamDataResponse, StreamDataRequest>::raw_decoder(buffers);
         let limit = self.0.config.decode_limit();
         let admission = self.0.registry.admit(transport.peer)?;
         let body = Heard::new(body, &self.0, admission.entry().clone());
-        let requests = Streaming::new_request(decoder, body, None, Some(limit));
-        Ok(connection::spawn(&self.0, Call { requests, caller, transport, kill, opening }, admission))
+        let requests = Frames::new(body, limit);
+        Ok(connection::spawn(&self.0, Call { requests, caller, transport, kill, deadline, opening }, admission))
     }
 }
 
@@ -71,7 +66,7 @@ impl NamedService for StreamService {
 impl<B> Service<Request<B>> for StreamService
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B::Error: Into<BodyError>,
 {
     type Response = Response<Body>;
     type Error = Infallible;

@@ -9,12 +9,19 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
-use tracing_subscriber::{Registry, filter::Targets, reload};
+use tracing_subscriber::{
+    Registry,
+    filter::{LevelFilter, Targets},
+    reload,
+};
 
 use crate::types::Timestamp;
 
 /// The subscriber is the process's, so what it lets through is as well.
 static OF_PROCESS: OnceLock<LogLevel> = OnceLock::new();
+
+/// A crate whose warnings say what peers do, a line for each frame: left out at the usual levels, unless they are asked for.
+const HTTP2: &str = "h2";
 
 /// Longest time a change may be made for.
 const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -130,7 +137,11 @@ pub(super) fn parse(text: &str) -> Result<Targets, String> {
     for directive in text.split(',').map(str::trim) {
         check(directive).map_err(|problem| format!("is {text:?}, and {problem}"))?;
     }
-    text.replace(char::is_whitespace, "").parse().map_err(|error| format!("is {text:?}: {error}"))
+    let targets: Targets =
+        text.replace(char::is_whitespace, "").parse().map_err(|error| format!("is {text:?}: {error}"))?;
+    let is_usual = matches!(targets.default_level(), Some(LevelFilter::WARN | LevelFilter::INFO));
+    let is_named = targets.iter().any(|(target, _)| target.split("::").next() == Some(HTTP2));
+    Ok(if is_usual && !is_named { targets.with_target(HTTP2, LevelFilter::ERROR) } else { targets })
 }
 
 fn check(directive: &str) -> Result<(), String> {
@@ -186,6 +197,20 @@ mod tests {
         ] {
             let problem = parse(bad).expect_err(bad);
             assert!(problem.contains(why), "{bad}: {problem}");
+        }
+    }
+
+    #[test]
+    fn what_a_peer_can_have_http2_say_is_left_out_unless_it_is_asked_for() {
+        let warns = |text: &str| parse(text).unwrap().would_enable("h2::proto", &tracing::Level::WARN);
+        for (text, written) in [
+            ("info", false),
+            ("warn,bowline=debug", false),
+            ("info,h2=warn", true),
+            ("info,h2::proto=info", true),
+            ("debug", true),
+        ] {
+            assert_eq!(warns(text), written, "{text}");
         }
     }
 

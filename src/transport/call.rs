@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::Status;
@@ -22,15 +22,21 @@ use crate::{
     types::TransportHandle,
 };
 
-/// Answers one request. A panic of the service becomes INTERNAL for this call and touches no other.
+/// Answers one request, unless it has more than so many headers. A panic of the service becomes INTERNAL for this call and touches no other.
 pub(super) async fn answer<S, B>(
     service: S,
     transport: TransportHandle,
+    max_header_fields: usize,
     mut request: Request<Incoming>,
 ) -> Result<Response<Guarded<B>>, Infallible>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
+    if request.headers().len() > max_header_fields {
+        let mut response = Response::new(Guarded(None));
+        *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Ok(response);
+    }
     let extensions = request.extensions_mut();
     extensions.insert(transport);
     if let Some(switch) = executor::switch() {

@@ -6,6 +6,7 @@
 
 use std::{
     cell::Cell,
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -13,13 +14,22 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
-use super::greeting::Greeting;
+use super::{
+    guard::{Debts, Guard},
+    meter::End,
+};
 
 /// Most bytes collected before they go out in the middle of a turn. When the socket does not take them, HTTP/2 waits;
 /// so this is also what a peer that stops reading can hold here.
 const BOUND: usize = 64 * 1024;
+
+/// Bytes of what a peer still sends that are read, and thrown away, at once.
+const UNREAD: usize = 8 * 1024;
 
 thread_local! {
     /// The buffer of the transport that has its turn on this thread: most turns begin and end with nothing collected,
@@ -34,8 +44,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 /// A socket with collected writes. All clones are one: HTTP/2 has one, whoever drains it the other.
 ///
-/// Both live in one task, so the lock is never contended. The place where the frame guard will look at the bytes, both
-/// ways, is here.
+/// Both live in one task, so the lock is never contended. The frame guard looks at the bytes here, both ways; once it has
+/// come to a verdict, HTTP/2 can neither read nor say anything more.
 #[derive(Clone)]
 pub(super) struct Wire(Arc<Mutex<State>>);
 
@@ -45,18 +55,35 @@ struct State {
     collected: Vec<u8>,
     /// HTTP/2 was told to wait for room since the last drain.
     refused: bool,
-    greeting: Greeting,
+    /// Since when the socket has taken nothing of what is collected.
+    stuck_since: Option<Instant>,
+    guard: Guard,
 }
 
 impl Wire {
-    pub(super) fn new(socket: Box<dyn Socket>) -> Self {
-        let state = State { socket, collected: Vec::new(), refused: false, greeting: Greeting::default() };
+    pub(super) fn new(socket: Box<dyn Socket>, guard: Guard) -> Self {
+        let state = State { socket, collected: Vec::new(), refused: false, stuck_since: None, guard };
         Self(Arc::new(Mutex::new(state)))
     }
 
     /// Whether the peer has sent its preface and SETTINGS.
     pub(super) fn greeted(&self) -> bool {
-        self.0.lock().greeting.is_complete()
+        self.0.lock().guard.greeted()
+    }
+
+    /// Why the guard ends the transport, if it does and what HTTP/2 has said ends with a whole frame.
+    pub(super) fn verdict(&self) -> Option<End> {
+        self.0.lock().guard.verdict()
+    }
+
+    /// What the peer has used up of its allowances.
+    pub(super) fn debts(&self) -> Debts {
+        self.0.lock().guard.debts(Instant::now())
+    }
+
+    /// Since when the socket has taken nothing of what there is for it; `None` while it takes something, or nothing waits.
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        self.0.lock().stuck_since
     }
 
     /// Gives the socket what was collected. To be called after each turn of HTTP/2; the task is woken when a socket
@@ -69,11 +96,28 @@ impl Wire {
         let refused = std::mem::take(&mut state.refused);
         Ok(refused && state.room() > 0)
     }
+
+    /// Says the guard's last words, if it has any, ends our half, and reads on to the end of the peer's: a socket that is
+    /// closed with something unread is reset, and a reset takes with it what the peer has not read yet. Does not end while
+    /// the peer goes on; cancel it.
+    pub(super) async fn take_leave(&self) -> io::Result<()> {
+        let words = self.0.lock().guard.last_words();
+        self.0.lock().collected.extend(words.unwrap_or_default());
+        poll_fn(|cx| self.0.lock().poll_end(cx)).await?;
+        let mut unread = vec![0; UNREAD];
+        loop {
+            let mut buffer = ReadBuf::new(&mut unread);
+            poll_fn(|cx| Pin::new(&mut self.0.lock().socket).poll_read(cx, &mut buffer)).await?;
+            if buffer.filled().is_empty() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 impl State {
     fn room(&self) -> usize {
-        BOUND - self.collected.len()
+        BOUND.saturating_sub(self.collected.len())
     }
 
     fn collect(&mut self, bytes: &[u8]) -> usize {
@@ -81,7 +125,8 @@ impl State {
             self.collected = BUFFER.take();
         }
         let taken = bytes.len().min(self.room());
-        self.collected.extend_from_slice(&bytes[..taken]);
+        let said = self.guard.sent(&bytes[..taken], Instant::now);
+        self.collected.extend_from_slice(&bytes[..said]);
         taken
     }
 
@@ -113,9 +158,16 @@ impl State {
             }
         };
         self.keep_from(sent);
+        let waits = outcome.is_pending();
+        self.stuck_since = waits.then(|| self.stuck_since.filter(|_| sent == 0).unwrap_or_else(Instant::now));
         ready!(outcome)?;
         // TLS keeps records that the socket did not take.
         Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 
     /// Forgets the first `sent` bytes. What is left, if any, gets memory of its own size, so that a socket that stays
@@ -135,9 +187,14 @@ impl State {
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.lock();
+        // Whoever drives the transport looks for a verdict after each turn, so nobody has to be woken for one.
+        if state.guard.has_judged() {
+            return Poll::Pending;
+        }
         let before = into.filled().len();
         ready!(Pin::new(&mut state.socket).poll_read(cx, into))?;
-        state.greeting.observe(&into.filled()[before..]);
+        let passed = state.guard.received(&into.filled()[before..], Instant::now);
+        into.set_filled(before + passed);
         Poll::Ready(Ok(()))
     }
 }
@@ -166,8 +223,8 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.lock();
-        ready!(state.poll_drain(cx))?;
-        Pin::new(&mut state.socket).poll_shutdown(cx)
+        // The last word is not HTTP/2's then.
+        if state.guard.has_judged() { Poll::Ready(Ok(())) } else { state.poll_end(cx) }
     }
 }
 

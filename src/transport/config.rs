@@ -10,6 +10,8 @@ use std::{
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::guard::GuardConfig;
+
 /// Flow-control windows HTTP/2 knows, bytes.
 const WINDOWS: RangeInclusive<u64> = 65_535..=(1 << 31) - 1;
 /// Frame sizes HTTP/2 knows, bytes.
@@ -29,6 +31,8 @@ pub struct Config {
     pub backlog: u32,
     /// Most transports at once; the next one is closed as soon as it is accepted.
     pub max_transports: usize,
+    /// Most of them from one address (IPv6: from one /64). 0: no limit.
+    pub max_transports_per_address: usize,
 
     /// The whole TLS handshake.
     #[serde(with = "humantime_serde")]
@@ -61,6 +65,12 @@ pub struct Config {
     /// How long the PING may stay unanswered before the transport is closed.
     #[serde(with = "humantime_serde")]
     pub keepalive_timeout: Duration,
+    /// How long a peer may take nothing of what there is for it.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
+    /// How old a transport may become, ± 10 %, before it is told to leave. 0 s: as old as it likes.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
     /// How long a transport may live on after its GOAWAY before it is cut.
     #[serde(with = "humantime_serde")]
     pub goaway_timeout: Duration,
@@ -78,11 +88,18 @@ pub struct Config {
     pub max_frame_size: ByteSize,
     /// Largest header list we accept.
     pub max_header_list: ByteSize,
+    /// Most fields in it, those that HTTP/2 needs itself apart.
+    pub max_header_fields: usize,
+    /// How long a call that is no stream may take, from its headers to its last byte. 0 s: as long as its client lets it.
+    #[serde(with = "humantime_serde")]
+    pub unary_timeout: Duration,
     /// Streams opened and reset by the peer before we saw them; one more ends the transport.
     pub max_pending_reset_streams: usize,
     /// Streams we reset because of the peer's errors, counted over the transport's life; one more ends it.
     pub max_local_reset_streams: usize,
 
+    /// `[transport.guard]`.
+    pub guard: GuardConfig,
     /// `[transport.tls]`.
     pub tls: TlsConfig,
 }
@@ -105,6 +122,7 @@ impl Default for Config {
             listen: (Ipv4Addr::LOCALHOST, 50051).into(),
             backlog: 4096,
             max_transports: 10_000,
+            max_transports_per_address: 256,
             tls_timeout: Duration::from_secs(5),
             max_tls_handshakes: 64,
             greeting_timeout: Duration::from_secs(5),
@@ -115,6 +133,8 @@ impl Default for Config {
             tcp_unsent_limit: ByteSize::kib(64),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(15),
+            max_age: Duration::from_secs(30 * 60),
             goaway_timeout: Duration::from_secs(60),
             max_concurrent_streams: 128,
             stream_window: ByteSize::kib(256),
@@ -122,8 +142,11 @@ impl Default for Config {
             max_send_buffer: ByteSize::kib(64),
             max_frame_size: ByteSize::kib(16),
             max_header_list: ByteSize::kib(8),
+            max_header_fields: 64,
+            unary_timeout: Duration::from_secs(10),
             max_pending_reset_streams: 100,
             max_local_reset_streams: 10_000,
+            guard: GuardConfig::default(),
             tls: TlsConfig::default(),
         }
     }
@@ -132,7 +155,8 @@ impl Default for Config {
 impl Config {
     /// What is wrong with the values, one sentence each; its first word is the key inside the section.
     pub fn validate(&self) -> Vec<String> {
-        self.bad_clocks().chain(self.bad_counts()).chain(self.bad_sizes()).chain(self.tls.missing_files()).collect()
+        let ours = self.bad_clocks().chain(self.bad_counts()).chain(self.bad_sizes());
+        ours.chain(self.guard.validate()).chain(self.tls.missing_files()).collect()
     }
 
     fn bad_clocks(&self) -> impl Iterator<Item = String> {
@@ -143,6 +167,7 @@ impl Config {
             ("greeting_timeout", self.greeting_timeout),
             ("tcp_user_timeout", self.tcp_user_timeout),
             ("keepalive_timeout", self.keepalive_timeout),
+            ("write_timeout", self.write_timeout),
             ("goaway_timeout", self.goaway_timeout),
         ];
         let kernel = kernel.into_iter().filter(|(_, clock)| !KERNEL_CLOCKS.contains(&clock.as_secs()));
@@ -157,6 +182,7 @@ impl Config {
             ("backlog", u64::from(self.backlog), most),
             ("max_transports", self.max_transports as u64, most),
             ("max_tls_handshakes", self.max_tls_handshakes as u64, most),
+            ("max_header_fields", self.max_header_fields as u64, most),
             ("max_concurrent_streams", u64::from(self.max_concurrent_streams), most),
             ("tcp_keepalive_retries", u64::from(self.tcp_keepalive_retries), 127),
         ];

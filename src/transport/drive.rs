@@ -6,7 +6,7 @@ use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -29,21 +29,70 @@ use super::{
     call::answer,
     coalesce::{Socket, Wire},
     executor::StreamExecutor,
+    guard::{Guard, GuardConfig},
+    ledger::Place,
     meter::{End, Metered},
     tls::Tls,
 };
-use crate::{lifecycle::Tasks, telemetry::metrics::Metrics, types::TransportHandle};
+use crate::{
+    lifecycle::Tasks,
+    telemetry::{Line, Sparing, metrics::Metrics},
+    types::TransportHandle,
+};
+
+/// How long a peer whose transport the guard ends has to read why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// About peers that went too far.
+static LINES: LazyLock<Sparing> = LazyLock::new(|| Sparing::new(2));
 
 /// What all transports of a listener have in common.
 pub(super) struct Host<S> {
-    pub(super) service: S,
-    pub(super) http: Builder<StreamExecutor>,
-    pub(super) tls: Option<Tls>,
-    pub(super) greeting_timeout: Duration,
-    pub(super) goaway_timeout: Duration,
-    pub(super) metrics: Arc<Metrics>,
+    service: S,
+    http: Builder<StreamExecutor>,
+    tls: Option<Tls>,
+    clocks: Clocks,
+    max_header_fields: usize,
+    guard: Arc<GuardConfig>,
+    metrics: Arc<Metrics>,
     /// Cancelled when whatever is left has to end where it stands.
     pub(super) cut: CancellationToken,
+}
+
+/// The settings of the same names.
+#[derive(Debug, Clone, Copy)]
+struct Clocks {
+    greeting_timeout: Duration,
+    write_timeout: Duration,
+    goaway_timeout: Duration,
+    max_age: Duration,
+}
+
+impl Clocks {
+    /// How old a transport may become, give or take a tenth, so that those who came together do not leave together.
+    async fn age(&self) {
+        if self.max_age.is_zero() {
+            std::future::pending().await
+        } else {
+            sleep(self.max_age.mul_f64(0.9 + fastrand::f64() / 5.0)).await;
+        }
+    }
+}
+
+impl<S> Host<S> {
+    /// For transports of a listener with this configuration.
+    pub(super) fn new(service: S, tls: Option<Tls>, config: &Config, tasks: &Tasks, metrics: Arc<Metrics>) -> Self {
+        let clocks = Clocks {
+            greeting_timeout: config.greeting_timeout,
+            write_timeout: config.write_timeout,
+            goaway_timeout: config.goaway_timeout,
+            max_age: config.max_age,
+        };
+        let guard = Arc::new(config.guard.clone());
+        let (http, cut) = (http2(config, tasks), CancellationToken::new());
+        let max_header_fields = config.max_header_fields;
+        Self { service, http, tls, clocks, max_header_fields, guard, metrics, cut }
+    }
 }
 
 impl<S, B> Host<S>
@@ -54,22 +103,29 @@ where
     B::Error: std::error::Error + Send + Sync,
 {
     /// Serves one peer until it, we or the network ends it. Cancelling `goaway` makes it leave in order.
-    pub(super) async fn run(&self, socket: Box<dyn Socket>, peer: SocketAddr, goaway: CancellationToken) {
+    pub(super) async fn run(&self, socket: Box<dyn Socket>, peer: SocketAddr, place: Place, goaway: CancellationToken) {
         let mut metered = Metered::open(self.metrics.clone());
         // Not `run_until_cancelled`, which would hold the transport twice.
         let end = tokio::select! {
             biased;
             () = self.cut.cancelled() => End::Cut,
-            end = self.carry(socket, peer, goaway, &mut metered) => end,
+            end = self.carry(socket, peer, &place, goaway, &mut metered) => end,
         };
         metered.end = end;
-        tracing::debug!(%peer, end = metered.end.as_str(), "transport ended");
+        let end = end.as_str();
+        match if metered.end.is_hostile() { LINES.next() } else { Line::LeftOut } {
+            Line::Written { left_out } => {
+                tracing::warn!(%peer, end, left_out, "transport ended: its peer went too far")
+            }
+            Line::LeftOut => tracing::debug!(%peer, end, "transport ended"),
+        }
     }
 
     async fn carry(
         &self,
         socket: Box<dyn Socket>,
         peer: SocketAddr,
+        place: &Place,
         goaway: CancellationToken,
         metered: &mut Metered,
     ) -> End {
@@ -79,30 +135,50 @@ where
             Some(Err(end)) => return end,
             None => return End::GoAway,
         };
-        let wire = Wire::new(socket);
-        let service = self.service.clone();
-        let handle = TransportHandle::new(peer, goaway.clone());
-        let calls = service_fn(move |request| answer(service.clone(), handle.clone(), request));
-        let mut http = pin!(self.http.serve_connection(TokioIo::new(wire.clone()), calls));
+        let wire = Wire::new(socket, Guard::new(self.guard.clone(), place.owed(), Instant::now()));
+        let end = self.converse(&wire, peer, goaway, metered).await;
+        place.settle(wire.debts());
+        if wire.verdict().is_some() {
+            // Whoever does not want to hear it does not have to.
+            timeout(LAST_WORDS, wire.take_leave()).await.ok();
+        }
+        end
+    }
 
-        let greeted = poll_fn(|cx| match poll_http(http.as_mut(), &wire, cx) {
+    async fn converse(&self, wire: &Wire, peer: SocketAddr, goaway: CancellationToken, metered: &mut Metered) -> End {
+        let service = self.service.clone();
+        let handle = TransportHandle::new(peer, goaway.clone(), self.clocks.goaway_timeout);
+        let calls = {
+            let (handle, fields) = (handle.clone(), self.max_header_fields);
+            service_fn(move |request| answer(service.clone(), handle.clone(), fields, request))
+        };
+        let mut http = pin!(self.http.serve_connection(TokioIo::new(wire.clone()), calls));
+        let mut stall = Stall { limit: self.clocks.write_timeout, clock: None };
+
+        let greeted = poll_fn(|cx| match poll_http(http.as_mut(), wire, &mut stall, cx) {
             Poll::Ready(end) => Poll::Ready(Some(end)),
             Poll::Pending if wire.greeted() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
-        match goaway.run_until_cancelled(timeout(self.greeting_timeout, greeted)).await {
+        match goaway.run_until_cancelled(timeout(self.clocks.greeting_timeout, greeted)).await {
             Some(Ok(None)) => metered.established(),
             Some(Ok(Some(end))) => return end,
             Some(Err(_)) => return End::GreetingTimeout,
             None => return End::GoAway,
         }
 
-        if let Some(end) = goaway.run_until_cancelled(poll_fn(|cx| poll_http(http.as_mut(), &wire, cx))).await {
-            return end;
+        tokio::select! {
+            biased;
+            () = goaway.cancelled() => {}
+            end = poll_fn(|cx| poll_http(http.as_mut(), wire, &mut stall, cx)) => return end,
+            // Its calls hear of it by a frame of their own: gRPC does not show a GOAWAY to a call that is running.
+            () = self.clocks.age() => handle.retire(),
         }
         // Two GOAWAYs: one that stops new calls, and, a round trip later, one that names the last we took.
         http.as_mut().graceful_shutdown();
-        match timeout(self.goaway_timeout, poll_fn(|cx| poll_http(http.as_mut(), &wire, cx))).await {
+        let leaving = poll_fn(|cx| poll_http(http.as_mut(), wire, &mut stall, cx));
+        match timeout(self.clocks.goaway_timeout, leaving).await {
+            Ok(end) if end.is_hostile() => end,
             Ok(_) => End::GoAway,
             Err(_) => End::Cut,
         }
@@ -121,6 +197,7 @@ where
 fn poll_http<S, B>(
     mut http: Pin<&mut Connection<TokioIo<Wire>, S, StreamExecutor>>,
     wire: &Wire,
+    stall: &mut Stall,
     cx: &mut Context<'_>,
 ) -> Poll<End>
 where
@@ -128,14 +205,39 @@ where
     S: HttpService<Incoming, ResBody = B>,
 {
     loop {
-        if let Poll::Ready(ended) = http.as_mut().poll(cx) {
+        let ended = http.as_mut().poll(cx);
+        if let Some(verdict) = wire.verdict() {
+            return Poll::Ready(verdict);
+        }
+        if let Poll::Ready(ended) = ended {
             return Poll::Ready(ended.map_or_else(|error| end(&error), |()| End::Closed));
         }
         match wire.poll_drain(cx) {
             Ok(true) => {}
-            Ok(false) => return Poll::Pending,
+            Ok(false) => return stall.poll(wire.stuck_since(), cx),
             Err(_) => return Poll::Ready(End::Lost),
         }
+    }
+}
+
+/// The clock of a socket that takes nothing of what there is for it.
+struct Stall {
+    limit: Duration,
+    /// Runs only while that is so, which is rare.
+    clock: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    fn poll(&mut self, since: Option<Instant>, cx: &mut Context<'_>) -> Poll<End> {
+        let Some(end) = since.map(|since| since + self.limit) else {
+            self.clock = None;
+            return Poll::Pending;
+        };
+        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        if clock.deadline() != end {
+            clock.as_mut().reset(end);
+        }
+        clock.as_mut().poll(cx).map(|()| End::WriteStalled)
     }
 }
 
@@ -149,7 +251,7 @@ fn end(error: &hyper::Error) -> End {
 }
 
 /// HTTP/2 with the limits of `config`.
-pub(super) fn http2(config: &Config, tasks: &Tasks) -> Builder<StreamExecutor> {
+fn http2(config: &Config, tasks: &Tasks) -> Builder<StreamExecutor> {
     let bytes = |size: bytesize::ByteSize| u32::try_from(size.as_u64()).unwrap_or(u32::MAX);
     let mut http = Builder::new(StreamExecutor::new(tasks.clone()));
     http.timer(TokioTimer::new())

@@ -8,6 +8,7 @@ use std::{
 
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep_until};
 
 use crate::{lifecycle::Tasks, types::KillSwitch};
 
@@ -42,7 +43,7 @@ where
 {
     fn execute(&self, stream: F) {
         let switch = KillSwitch::default();
-        let killable = Killable { switch: switch.clone(), stream };
+        let killable = Killable { switch: switch.clone(), clock: None, stream };
         drop(self.tasks.spawn("http2 stream", SWITCH.scope(switch, killable)));
     }
 }
@@ -51,6 +52,8 @@ pin_project! {
     /// A stream until its switch is pulled. Not an async block, which would hold the stream twice.
     struct Killable<F> {
         switch: KillSwitch,
+        // Of a stream that has to end at a time, while it waits.
+        clock: Option<Pin<Box<Sleep>>>,
         #[pin]
         stream: F,
     }
@@ -64,6 +67,10 @@ impl<F: Future<Output = ()>> Future for Killable<F> {
         if this.switch.poll_pulled(cx).is_ready() {
             return Poll::Ready(());
         }
-        this.stream.poll(cx)
+        if this.stream.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(due) = this.switch.due() else { return Poll::Pending };
+        this.clock.get_or_insert_with(|| Box::pin(sleep_until(due))).as_mut().poll(cx)
     }
 }

@@ -111,8 +111,8 @@ async fn accept(listener: &TcpListener, options: &Options, shortage: &mut Shorta
                 return (socket, peer);
             }
             Err(error) if is_of_the_peer(&error) => {}
-            // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever is not known: retrying at once would spin. The place for
-            // reserved descriptors, which let health checks in even now, is here.
+            // ENFILE, ENOBUFS, ENOMEM, and whatever is not known: retrying at once would spin. EMFILE is among them only
+            // if the rest of the process takes more than what `descriptors` leaves it.
             Err(error) => sleep(shortage.pause(&error)).await,
         }
     }

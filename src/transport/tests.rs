@@ -1,3 +1,4 @@
+mod guarded;
 mod over_tls;
 mod support;
 

@@ -2,13 +2,18 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
 };
 
 use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+/// When a call has to be over. In a request's extensions, if that is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline(pub Instant);
 
 /// Ends the HTTP/2 stream it was made for, with RST_STREAM, whatever its flow control says.
 ///
@@ -22,6 +27,7 @@ pub struct KillSwitch(Arc<Switch>);
 struct Switch {
     pulled: AtomicBool,
     stream: AtomicWaker,
+    at: OnceLock<Instant>,
 }
 
 impl KillSwitch {
@@ -29,6 +35,17 @@ impl KillSwitch {
     pub fn pull(&self) {
         self.0.pulled.store(true, Ordering::Release);
         self.0.stream.wake();
+    }
+
+    /// Has the stream end at that time, if it has not ended by then. Only the first time counts. To be called from the
+    /// stream's own task, which looks for it before it waits.
+    pub fn pull_at(&self, at: Instant) {
+        self.0.at.get_or_init(|| at);
+    }
+
+    /// When the stream is to end by itself.
+    pub fn due(&self) -> Option<Instant> {
+        self.0.at.get().copied()
     }
 
     /// Ready once pulled. Wakes only the task that asked last: the stream's own.

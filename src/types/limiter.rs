@@ -69,9 +69,10 @@ impl Limiter {
     /// Everybody's bucket is full; `per_second` 0 for no limit, and no memory.
     pub fn new(per_second: u64) -> Self {
         let shard = || Shard { parties: vec![0; SETS * WAYS], full_at: vec![0; SETS * WAYS] };
-        let shards = if per_second == 0 { 0 } else { SHARDS };
+        // Without a limit nothing is drawn either: the seeds of the simulation go on meaning what they mean.
+        let (shards, seed) = if per_second == 0 { (0, 0) } else { (SHARDS, fastrand::u64(..)) };
         let shards = (0..shards).map(|_| Mutex::new(shard())).collect();
-        Self { per_second, origin: Instant::now(), seed: fastrand::u64(..), shards }
+        Self { per_second, origin: Instant::now(), seed, shards }
     }
 
     /// True if there is no limit.

@@ -1,6 +1,6 @@
 //! What the rest of the house may know of a transport.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,13 +13,17 @@ pub struct TransportHandle {
     pub peer: SocketAddr,
     /// What its certificate says of it, if it showed one that an authority of `transport.tls.client_ca_file` signed.
     pub peer_identity: Option<Arc<PeerIdentity>>,
+    /// How long its calls may go on after its GOAWAY.
+    pub grace: Duration,
     goaway: CancellationToken,
+    retired: CancellationToken,
 }
 
 impl TransportHandle {
-    /// A handle of a peer that showed no certificate, whose [`go_away`](Self::go_away) cancels `goaway`.
-    pub fn new(peer: SocketAddr, goaway: CancellationToken) -> Self {
-        Self { peer, peer_identity: None, goaway }
+    /// A handle of a peer that showed no certificate, whose [`go_away`](Self::go_away) cancels `goaway`; then its calls have
+    /// `grace`.
+    pub fn new(peer: SocketAddr, goaway: CancellationToken, grace: Duration) -> Self {
+        Self { peer, peer_identity: None, grace, goaway, retired: CancellationToken::new() }
     }
 
     /// The same, of a peer with this certificate.
@@ -31,6 +35,16 @@ impl TransportHandle {
     /// Asks the transport to send GOAWAY: its calls go on, but no new one can begin on it. Idempotent.
     pub fn go_away(&self) {
         self.goaway.cancel();
+    }
+
+    /// The transport has reached its age: it sends GOAWAY, and those it carries should move. Idempotent.
+    pub fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    /// Completes when the transport has reached its age. Cancel-safe.
+    pub async fn retired(&self) {
+        self.retired.cancelled().await;
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what must not fail fails the test")]
 
 mod admin;
+mod age;
 mod auth;
 mod cli;
 mod client;
@@ -11,6 +12,8 @@ mod client;
 #[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
 mod collector;
 mod delivery;
+mod descriptors;
+mod gate;
 mod handshake;
 mod liveness;
 mod metrics;

@@ -37,7 +37,9 @@ impl Served {
         program
             .arg("serve")
             .env("BOWLINE__TRANSPORT__LISTEN", "127.0.0.1:0")
-            .env("BOWLINE__ADMIN__LISTEN", "127.0.0.1:0");
+            .env("BOWLINE__ADMIN__LISTEN", "127.0.0.1:0")
+            // Whoever calls a server here comes from loopback.
+            .env("BOWLINE__TRANSPORT__MAX_TRANSPORTS_PER_ADDRESS", "0");
         program.env("BOWLINE__TELEMETRY__FORMAT", "json").envs(settings.iter().copied());
         Self::spawn(program)
     }

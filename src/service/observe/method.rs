@@ -52,6 +52,11 @@ impl Methods {
         Ok(self)
     }
 
+    /// Whether a call of this path is over with one answer. What does not exist is answered at once.
+    pub fn is_unary(&self, path: &str) -> bool {
+        self.find(path).is_unary()
+    }
+
     pub(super) fn find(&self, path: &str) -> Method {
         self.0.get(path).copied().unwrap_or(Method::UNKNOWN)
     }

@@ -41,7 +41,7 @@ impl Body for Scripted {
 /// Calls `path`, polls the body once, drops everything, and returns the metrics.
 fn run(path: &str, script: Script) -> String {
     let metrics = Arc::new(Metrics::new());
-    let methods = Methods::default().with(crate::proto::DESCRIPTORS).unwrap();
+    let methods = Arc::new(Methods::default().with(crate::proto::DESCRIPTORS).unwrap());
     let service = tower::service_fn(move |_| -> Ready<Result<_, Infallible>> {
         ready(Ok(match &script {
             Script::TrailersOnly(code) => Status::new(*code, "").into_http(),
@@ -128,7 +128,7 @@ mod over_a_transport {
         let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
         let listener = Listener::bind(&config).unwrap();
         let url = format!("http://{}", listener.local_addr());
-        let methods = Methods::default().with(crate::proto::DESCRIPTORS).unwrap();
+        let methods = Arc::new(Methods::default().with(crate::proto::DESCRIPTORS).unwrap());
         let routes = Routes::new(crate::service::health::service(Health::new(&lifecycle))).prepare();
         let service = ObserveLayer::new(methods, metrics.clone(), Traces::default()).layer(routes);
         let shutdown = Shutdown { begin: CancellationToken::new(), grace: std::time::Duration::from_secs(5) };

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use pin_project_lite::pin_project;
 
-use crate::{connection::Shared, registry::Entry};
+use crate::{
+    connection::{BodyError, Shared},
+    registry::Entry,
+};
 
 pin_project! {
     /// Passes a body on unchanged. Every piece of it counts as life: a frame may take longer to come, on a slow link,
@@ -29,11 +32,15 @@ impl<B> Heard<B> {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for Heard<B> {
+impl<B> Body for Heard<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BodyError>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.project();
         let frame = ready!(this.body.poll_frame(cx));
         if let Some(Ok(frame)) = &frame
@@ -42,7 +49,7 @@ impl<B: Body<Data = Bytes>> Body for Heard<B> {
             this.entry.vitals().heard(this.shared.registry.clock().millis(), data.len());
             this.shared.metrics.frames_received_bytes.inc_by(data.len() as u64);
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

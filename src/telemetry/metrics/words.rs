@@ -85,8 +85,20 @@ words! {
         GoAway = "goaway",
         /// We sent GOAWAY, and cut it when its time was over.
         Cut = "cut",
-        /// It was turned away: there are as many transports as there may be.
+        /// It was turned away: there are as many transports as there may be, or as descriptors allow.
         Refused = "refused",
+        /// It was turned away: its address has as many transports as it may have.
+        TooManyFromAddress = "too_many_from_address",
+        /// The peer took nothing of what there was for it.
+        WriteStalled = "write_stalled",
+        /// The peer sent PINGs too often, and got GOAWAY.
+        TooManyPings = "too_many_pings",
+        /// The peer had too many streams reset, and got GOAWAY.
+        TooManyResets = "too_many_resets",
+        /// The peer sent too many frames of which a few are enough, and got GOAWAY.
+        TooManyGlitches = "too_many_glitches",
+        /// The peer sent a header block in too many pieces, and got GOAWAY.
+        TooManyContinuations = "too_many_continuations",
     }
 
     /// How a handshake failed: `cause` of `bowline_handshakes_failed_total`.
@@ -178,6 +190,18 @@ impl Refusal {
 }
 
 impl TransportEnd {
+    /// Whether the peer went too far, by intent or by a fault, without breaking HTTP/2.
+    pub fn is_hostile(self) -> bool {
+        matches!(
+            self,
+            Self::WriteStalled
+                | Self::TooManyPings
+                | Self::TooManyResets
+                | Self::TooManyGlitches
+                | Self::TooManyContinuations
+        )
+    }
+
     /// As the end of a handshake, if it can be one.
     pub fn of_handshake(self) -> Option<HandshakeEnd> {
         match self {

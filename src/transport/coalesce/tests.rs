@@ -55,6 +55,10 @@ impl AsyncWrite for Shared {
     }
 }
 
+fn guard() -> Guard {
+    Guard::new(Arc::default(), Debts::default(), Instant::now())
+}
+
 fn turn() -> impl Strategy<Value = Turn> {
     prop_oneof![3 => (1_usize..40_000).prop_map(Turn::Take), 1 => Just(Turn::Full)]
 }
@@ -74,7 +78,7 @@ proptest! {
     ) {
         let socket = Shared::default();
         socket.0.lock().turns = turns.into();
-        let mut wire = Wire::new(Box::new(socket.clone()));
+        let mut wire = Wire::new(Box::new(socket.clone()), guard());
         let cx = &mut Context::from_waker(noop_waker_ref());
         let mut expected = Vec::new();
         for (sizes, ends) in writes {
@@ -103,7 +107,7 @@ proptest! {
 #[test]
 fn writes_wait_for_the_end_of_the_turn() {
     let socket = Shared::default();
-    let mut wire = Wire::new(Box::new(socket.clone()));
+    let mut wire = Wire::new(Box::new(socket.clone()), guard());
     let cx = &mut Context::from_waker(noop_waker_ref());
     for _ in 0..3 {
         assert!(Pin::new(&mut wire).poll_write(cx, b"frame").is_ready());
@@ -119,7 +123,7 @@ fn writes_wait_for_the_end_of_the_turn() {
 fn whoever_was_refused_gets_another_turn_when_there_is_room() {
     let socket = Shared::default();
     socket.0.lock().turns = [Turn::Full, Turn::Full, Turn::Take(10)].into();
-    let mut wire = Wire::new(Box::new(socket));
+    let mut wire = Wire::new(Box::new(socket), guard());
     let cx = &mut Context::from_waker(noop_waker_ref());
     let frame = vec![0; BOUND];
     assert!(Pin::new(&mut wire).poll_write(cx, &frame).is_ready());
@@ -131,7 +135,7 @@ fn whoever_was_refused_gets_another_turn_when_there_is_room() {
 #[tokio::test]
 async fn a_socket_that_was_full_wakes_the_task_that_drains() {
     let (ours, mut theirs) = tokio::io::duplex(1000);
-    let mut wire = Wire::new(Box::new(ours));
+    let mut wire = Wire::new(Box::new(ours), guard());
     wire.write_all(&vec![1; 5000]).await.unwrap();
     let mut drained = false;
     let drain = poll_fn(|cx| {

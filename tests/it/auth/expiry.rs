@@ -102,3 +102,18 @@ async fn a_token_with_fewer_rights_ends_the_sessions_it_does_not_cover() {
     assert!(matches!(client.any_frame().await, Frame::Heartbeat(beat) if beat.nonce == 7));
     server.leave().await;
 }
+
+#[tokio::test]
+async fn a_flood_of_tokens_is_not_looked_at() {
+    let files = Files::new();
+    let server = jwt(&files.issuer(""), CHAT, &[]).await;
+    let good = token("alice", json!({}));
+    let mut client = enter(&server, &good).await;
+    let mut refused = 0;
+    for _ in 0..50 {
+        refused += u32::from(refresh(&mut client, &good).await.is_some_and(|failure| failure.retry_after_ms > 0));
+    }
+    assert!((10..=46).contains(&refused), "{refused}");
+    assert!(client.is_quiet().await);
+    server.leave().await;
+}

@@ -56,11 +56,22 @@ impl RawTransport {
 
     /// Another `StreamData` call.
     pub(crate) async fn call(&self) -> RawCall {
-        let request = Request::post(format!("http://{}/bowline.v1.StreamService/StreamData", self.address))
+        self.begin(self.stream_data()).await
+    }
+
+    /// Another, whose client will wait no longer than this.
+    pub(crate) async fn timed_call(&self, grpc_timeout: &str) -> RawCall {
+        self.begin(self.stream_data().header("grpc-timeout", grpc_timeout)).await
+    }
+
+    fn stream_data(&self) -> http::request::Builder {
+        Request::post(format!("http://{}/bowline.v1.StreamService/StreamData", self.address))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
-            .body(())
-            .unwrap();
+    }
+
+    async fn begin(&self, request: http::request::Builder) -> RawCall {
+        let request = request.body(()).unwrap();
         let (response, send) = self.http.clone().send_request(request, false).unwrap();
         let body = within("the head of a response", response).await.unwrap().into_body();
         RawCall { send, body }

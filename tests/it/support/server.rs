@@ -20,7 +20,13 @@ use super::{LIMIT, TestClient, eventually, hello, wire::Wire};
 pub(crate) type Settings<'a> = &'a [(&'a str, &'a str)];
 
 fn sources(settings: Settings<'_>) -> Sources {
-    let own = [("transport.listen", "127.0.0.1:0"), ("admin.listen", "127.0.0.1:0"), ("drain.grace", "2s")];
+    let own = [
+        ("transport.listen", "127.0.0.1:0"),
+        // Whoever calls it comes from loopback.
+        ("transport.max_transports_per_address", "0"),
+        ("admin.listen", "127.0.0.1:0"),
+        ("drain.grace", "2s"),
+    ];
     let flag = |(key, value): &(&str, &str)| Flag {
         name: format!("--set {key}"),
         key: (*key).to_owned(),
