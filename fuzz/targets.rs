@@ -10,6 +10,7 @@ use std::{
     str,
     sync::{Arc, LazyLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use aws_lc_rs::hmac;
@@ -33,8 +34,14 @@ use tonic::codec::BufferSettings;
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
-pub const ALL: [(&str, Target); 5] =
-    [("config", config), ("cursor", cursor), ("frames", frames), ("jwt", jwt), ("topic_pattern", topic_pattern)];
+pub const ALL: [(&str, Target); 6] = [
+    ("config", config),
+    ("cursor", cursor),
+    ("frames", frames),
+    ("guard", guard),
+    ("jwt", jwt),
+    ("topic_pattern", topic_pattern),
+];
 
 /// Lines `!KEY=VALUE` are flags, lines `!BOWLINE__…=VALUE` environment variables, and the rest is a file: it is refused with
 /// a sentence, or it is a configuration that is valid.
@@ -87,6 +94,11 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
+/// Bytes of both ends of a transport, in pieces.
+pub fn guard(bytes: &[u8]) {
+    bowline::transport::hold_guard(bytes);
+}
+
 /// Header and claims, with a line end between them, signed as they are by the issuer's own key: it is believed only for what
 /// it says, and not at all once a bit of its signature has changed.
 pub fn jwt(bytes: &[u8]) {
@@ -112,7 +124,7 @@ fn signed(header: &str, claims: &str) -> (String, Vec<u8>) {
 }
 
 fn admitted(message: &str, signature: &[u8]) -> Option<Caller> {
-    let transport = TransportHandle::new(([127, 0, 0, 1], 1).into(), CancellationToken::new());
+    let transport = TransportHandle::new(([127, 0, 0, 1], 1).into(), CancellationToken::new(), Duration::ZERO);
     AUTH.admit_by(&format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)), &transport).ok()
 }
 

@@ -58,9 +58,6 @@ const DEFAULTS: Setup = Setup::Plain(&[]);
 /// Half a minute is to 15 s as two are to one.
 const FAST_PINGS: Setup = Setup::Plain(&[("BOWLINE__TRANSPORT__GUARD__MIN_PING_INTERVAL", "1s")]);
 
-/// Attacks that the server does not withstand yet. Each leaves this list with what makes it do so.
-pub const AWAITED: &[&str] = &["1b", "1c", "2", "4a", "4b", "5", "6", "7", "8a", "8b", "9c", "10", "11", "13a", "15b"];
-
 const CASE: Case = Case {
     number: "",
     attack: "",
