@@ -4,29 +4,26 @@
 use std::{
     convert::Infallible,
     fs,
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::PermissionsExt as _,
     pin::Pin,
     str,
-    sync::{Arc, LazyLock},
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use aws_lc_rs::hmac;
-use base64::{engine::general_purpose::URL_SAFE_NO_PAD, Engine as _};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bowline::{
-    auth::{self, Algorithm, Auth, Caller, IssuerConfig, Mode},
+    auth::{Ask, Auth},
     config::{self, Flag, Sources},
-    proto::v1::{self, stream_data_request::Frame, StreamDataRequest, StreamDataResponse},
+    proto::v1::{self, StreamDataRequest, StreamDataResponse, stream_data_request::Frame},
     telemetry::metrics::Metrics,
-    types::{Cursor, Timestamp, Topic, TopicPattern, TransportHandle},
+    types::{Cursor, Topic, TopicPattern, TransportHandle},
 };
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use http_body::{Body, Frame as Piece};
 use prost::Message as _;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::BufferSettings;
 
@@ -35,13 +32,57 @@ pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
 pub const ALL: [(&str, Target); 6] = [
+    ("claims", claims),
     ("config", config),
     ("cursor", cursor),
     ("frames", frames),
     ("guard", guard),
-    ("jwt", jwt),
     ("topic_pattern", topic_pattern),
 ];
+
+/// What the issuer of `claims` signs with.
+const SECRET: &str = "a secret of the fuzzer, which is no secret";
+
+/// Whoever believes that issuer.
+fn believer() -> &'static Auth {
+    static AUTH: OnceLock<Auth> = OnceLock::new();
+    AUTH.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secret");
+        fs::write(&path, SECRET).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+        let config = format!(
+            "mode = \"jwt\"\n[[issuers]]\nissuer = \"i\"\naudiences = [\"b\"]\nalgorithms = [\"HS256\"]\n\
+             rights_claim = \"rights\"\nsecret_files = [{path:?}]"
+        );
+        let config = toml::from_str(&config).expect("a section");
+        Auth::new(config, Arc::new(Metrics::new())).expect("a file that can be read")
+    })
+}
+
+/// A token is refused, or its issuer has said all that is asked of it. The bytes are a token, and the claims of one that
+/// the issuer has signed.
+pub fn claims(bytes: &[u8]) {
+    let transport =
+        TransportHandle::new(([127, 0, 0, 1], 1).into(), CancellationToken::new(), std::time::Duration::ZERO);
+    if let Ok(text) = str::from_utf8(bytes) {
+        assert!(believer().admit_by(text, &transport).is_err(), "nobody has signed that");
+    }
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(bytes));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), message.as_bytes());
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+    let Ok(caller) = believer().admit_by(&token, &transport) else { return };
+    let said: serde_json::Value = serde_json::from_slice(bytes).expect("claims that could be read");
+    assert_eq!(said["iss"], "i", "another issuer");
+    assert!(
+        said["aud"] == "b" || said["aud"].as_array().is_some_and(|all| all.iter().any(|one| one == "b")),
+        "not for us"
+    );
+    let client = caller.identity().client().expect("a token names somebody");
+    assert_eq!(Some(client.as_str()), said["sub"].as_str(), "another client");
+    assert!(caller.identity().expires().is_some() && said["exp"].is_number(), "it never runs out");
+    assert!(!caller.may(Ask::Operate), "no claim makes an operator");
+}
 
 /// Lines `!KEY=VALUE` are flags, lines `!BOWLINE__…=VALUE` environment variables, and the rest is a file: it is refused with
 /// a sentence, or it is a configuration that is valid.
@@ -97,70 +138,6 @@ pub fn frames(bytes: &[u8]) {
 /// Bytes of both ends of a transport, in pieces.
 pub fn guard(bytes: &[u8]) {
     bowline::transport::hold_guard(bytes);
-}
-
-/// Header and claims, with a line end between them, signed as they are by the issuer's own key: it is believed only for what
-/// it says, and not at all once a bit of its signature has changed.
-pub fn jwt(bytes: &[u8]) {
-    let Some((header, claims)) = str::from_utf8(bytes).ok().and_then(|text| text.split_once('\n')) else { return };
-    let (message, signature) = signed(header, claims);
-    let Some(caller) = admitted(&message, &signature) else { return };
-
-    let said: Value = serde_json::from_str(claims).expect("claims that were read");
-    assert_eq!(said["iss"], ISSUER);
-    assert!(said["aud"] == AUDIENCE || said["aud"].as_array().is_some_and(|all| all.iter().any(|one| one == AUDIENCE)));
-    let now = Timestamp::now().0 as f64 / 1e6;
-    assert!(said["exp"].as_f64().is_some_and(|at| at > now - 61.0), "it has run out");
-    assert_eq!(caller.identity().client().map(|client| client.as_str()), said["sub"].as_str());
-    let mut forged = signature;
-    forged[0] ^= 1;
-    assert!(admitted(&message, &forged).is_none(), "a signature of nobody");
-}
-
-fn signed(header: &str, claims: &str) -> (String, Vec<u8>) {
-    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message.as_bytes());
-    (message, signature.as_ref().to_vec())
-}
-
-fn admitted(message: &str, signature: &[u8]) -> Option<Caller> {
-    let transport = TransportHandle::new(([127, 0, 0, 1], 1).into(), CancellationToken::new(), Duration::ZERO);
-    AUTH.admit_by(&format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)), &transport).ok()
-}
-
-const ISSUER: &str = "https://id.example";
-const AUDIENCE: &str = "bowline";
-const SECRET: &[u8] = b"a secret of some length, as HS256 wants it";
-
-/// One that believes [`ISSUER`].
-static AUTH: LazyLock<Auth> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().expect("a folder");
-    let secret = folder.path().join("secret");
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret).expect("a file");
-    file.write_all(SECRET).expect("a file");
-    let issuer = IssuerConfig {
-        issuer: ISSUER.into(),
-        audiences: vec![AUDIENCE.into()],
-        algorithms: vec![Algorithm::Hs256],
-        secret_files: vec![secret],
-        public_key_files: Vec::new(),
-        jwks_file: Default::default(),
-        jwks_url: String::new(),
-        jwks_ca_file: Default::default(),
-        client_claim: "sub".into(),
-        client_prefix: String::new(),
-        rights_claim: "rights".into(),
-    };
-    let config = auth::Config { mode: Mode::Jwt, issuers: vec![issuer], ..auth::Config::default() };
-    Auth::new(config, Arc::new(Metrics::new())).expect("its files can be read")
-});
-
-/// Whether [`jwt`] can find anything: of the inputs, one at least has to be believed.
-pub fn is_believed(bytes: &[u8]) -> bool {
-    let parts = str::from_utf8(bytes).ok().and_then(|text| text.split_once('\n'));
-    parts
-        .map(|(header, claims)| signed(header, claims))
-        .is_some_and(|(message, sum)| admitted(&message, &sum).is_some())
 }
 
 /// A body in one piece.

@@ -81,6 +81,8 @@ pub use session::{Publisher, Reader, Receipt, Session};
 use command::Command;
 use shared::{Attention, Shared};
 
+use crate::types::Secret;
+
 /// How the client stands with its server.
 #[derive(Debug, Clone)]
 pub enum Status {
@@ -133,7 +135,7 @@ impl Client {
     /// or at once while there is no connection. Cancel-safe.
     pub async fn authenticate(&self, token: impl Into<String>) -> Result<(), Error> {
         let (done, accepted) = oneshot::channel();
-        self.send(Command::Authenticate { token: token.into(), done }).await?;
+        self.send(Command::Authenticate { token: Secret::from(token.into()), done }).await?;
         accepted.await.map_err(|_| self.ended())?
     }
 

@@ -3,6 +3,7 @@
 mod codec;
 mod convert;
 mod encode;
+mod redacted;
 mod shape;
 
 /// Package `bowline.v1`, as `build.rs` generated it.

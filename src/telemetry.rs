@@ -14,7 +14,7 @@ mod sampling;
 mod sparing;
 mod traces;
 #[cfg(test)]
-mod written;
+pub(crate) mod written;
 
 use std::io::{self, IsTerminal as _};
 

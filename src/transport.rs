@@ -6,14 +6,12 @@
 //!
 //! ```text
 //! Listener ── accept ── ledger ── Host::run, one task per transport
-//!                         tls       handshake on its clock
+//!                         tls       handshake on its clock; certificates followed by content
 //!                         coalesce  Wire: one write per turn
 //!                         guard     frame headers, both ways: has the peer greeted, does it go too far
 //!                         executor  one task per stream, ended by its KillSwitch
 //!                         call      extensions in, panics out
 //! ```
-//!
-//! Absent: client certificates, reloading of files.
 
 mod call;
 mod coalesce;
@@ -45,12 +43,12 @@ use meter::{End, Metered};
 
 #[cfg(test)]
 pub(crate) use coalesce::Socket;
-pub use config::{Config, TlsConfig};
+pub use config::Config;
 pub use guard::GuardConfig;
 #[doc(hidden)]
 pub use guard::hold_guard;
 pub use listener::{BindError, Listener};
-pub use tls::TlsError;
+pub use tls::{ClientCert, ClientName, MinVersion, TlsConfig, TlsError};
 
 /// How serving ends.
 #[derive(Debug, Clone)]
@@ -86,6 +84,9 @@ pub async fn serve<S, B>(
     let most = u32::try_from(descriptors::at_most(config.max_transports)).unwrap_or(u32::MAX);
     let permits = Arc::new(Semaphore::new(most as usize));
     let mut shortage = Shortage::default();
+    if let Some(tls) = &host.tls {
+        tasks.spawn_until_stopped("certificates", tls.clone().follow(metrics.clone()));
+    }
 
     while let Some((socket, peer)) = shutdown.begin.run_until_cancelled(listener.accept(&mut shortage)).await {
         let Ok(permit) = permits.clone().try_acquire_owned() else {

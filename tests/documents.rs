@@ -22,6 +22,7 @@ use bowline::{
         Metrics,
         words::{self, ConnectionEnd, SessionEnd},
     },
+    types::Timestamp,
 };
 use tonic::Code;
 
@@ -167,6 +168,9 @@ fn touched() -> Metrics {
     metrics.connection_closed(ConnectionEnd::Ok);
     metrics.session_closed(SessionEnd::Ok);
     metrics.publish_failed(Reason::WrongSeq);
+    for certificate in words::TlsCertificate::ALL {
+        metrics.tls_not_after(*certificate, Timestamp::now());
+    }
     metrics.rpc_started(rpc.0, rpc.1, rpc.2);
     metrics.rpc_handled(rpc.0, rpc.1, rpc.2, Code::Ok);
     metrics.rpc_duration(rpc.0, rpc.1, rpc.2, Duration::ZERO);

@@ -26,6 +26,12 @@ pub(super) struct ServerArgs {
     /// For https: trust the certificate authorities in this PEM file instead of the public ones.
     #[arg(long, value_name = "FILE", env = "BOWLINE_CA_FILE")]
     pub(super) ca_file: Option<PathBuf>,
+    /// For https: show the certificate in this PEM file, to a server that asks for one.
+    #[arg(long, value_name = "FILE", env = "BOWLINE_CERT_FILE", requires = "key_file")]
+    pub(super) cert_file: Option<PathBuf>,
+    /// The private key of that certificate, in a PEM file.
+    #[arg(long, value_name = "FILE", env = "BOWLINE_KEY_FILE", requires = "cert_file")]
+    pub(super) key_file: Option<PathBuf>,
 }
 
 impl ServerArgs {
@@ -39,6 +45,9 @@ impl ServerArgs {
         }
         if let Some(path) = &self.ca_file {
             builder = builder.tls_ca_file(path);
+        }
+        if let (Some(cert), Some(key)) = (&self.cert_file, &self.key_file) {
+            builder = builder.tls_identity_files(cert, key);
         }
         Ok(builder)
     }

@@ -1,11 +1,16 @@
 //! How a client is set up, and its first connection.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::{Backoff, Client, Error, ErrorKind, Status, shared::Attention, wire, worker};
+use crate::types::Secret;
 
 /// Commands that may wait for the worker. Handles wait while it is full; the worker never waits for a handle, so it
 /// always gets round to emptying it.
@@ -25,11 +30,12 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Builder {
     pub(super) url: String,
     pub(super) client_id: String,
-    pub(super) token: String,
+    pub(super) token: Secret,
     token_file: Option<PathBuf>,
     pub(super) agent: String,
     pub(super) trace_context: (String, String),
     ca_file: Option<PathBuf>,
+    identity_files: Option<(PathBuf, PathBuf)>,
     tls_name: Option<String>,
     pub(super) connect_timeout: Duration,
     pub(super) backoff: Backoff,
@@ -45,10 +51,11 @@ impl Builder {
         Self {
             url,
             client_id: String::new(),
-            token: String::new(),
+            token: Secret::default(),
             token_file: None,
             agent: concat!("bowline-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             ca_file: None,
+            identity_files: None,
             tls_name: None,
             trace_context: (String::new(), String::new()),
             connect_timeout: Duration::from_secs(10),
@@ -78,7 +85,7 @@ impl Builder {
     /// Bearer token.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = token.into();
+        self.token = Secret::from(token.into());
         self
     }
 
@@ -95,8 +102,9 @@ impl Builder {
         let Some(path) = &self.token_file else { return Ok(false) };
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::new(ErrorKind::Invalid, format!("{}: {error}", path.display())))?;
-        let changed = text.trim() != self.token;
-        text.trim().clone_into(&mut self.token);
+        let token = Secret::from(text.trim().to_owned());
+        let changed = token != self.token;
+        self.token = token;
         Ok(changed)
     }
 
@@ -125,6 +133,14 @@ impl Builder {
     #[must_use]
     pub fn tls_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
+        self
+    }
+
+    /// PEM files of the client's own certificate chain, leaf first, and of its private key, for servers that ask for one.
+    /// Read again for every connection, so that they may change.
+    #[must_use]
+    pub fn tls_identity_files(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.identity_files = Some((cert.into(), key.into()));
         self
     }
 
@@ -221,16 +237,19 @@ impl Builder {
         let mut tls = ClientTlsConfig::new();
         tls = match &self.ca_file {
             None => tls.with_webpki_roots(),
-            Some(path) => {
-                let pem = tokio::fs::read(path)
-                    .await
-                    .map_err(|error| Error::new(ErrorKind::Invalid, format!("{}: {error}", path.display())))?;
-                tls.ca_certificate(Certificate::from_pem(pem))
-            }
+            Some(path) => tls.ca_certificate(Certificate::from_pem(read(path).await?)),
         };
+        if let Some((cert, key)) = &self.identity_files {
+            tls = tls.identity(Identity::from_pem(read(cert).await?, read(key).await?));
+        }
         if let Some(name) = &self.tls_name {
             tls = tls.domain_name(name.clone());
         }
         Ok(tls)
     }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = tokio::fs::read(path).await;
+    read.map_err(|error| Error::new(ErrorKind::Invalid, format!("{}: {error}", path.display())))
 }

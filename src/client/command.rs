@@ -8,6 +8,7 @@ use super::{
     Error, NewEvent, Open, Published,
     shared::{SessionKey, Shared},
 };
+use crate::types::Secret;
 
 /// Answers one command.
 pub(super) type Done<T = ()> = oneshot::Sender<Result<T, Error>>;
@@ -43,7 +44,7 @@ pub(super) enum Command {
         done: Done,
     },
     Authenticate {
-        token: String,
+        token: Secret,
         done: Done,
     },
     Shutdown,

@@ -21,7 +21,7 @@ use crate::{
         Heartbeat, Hello, StreamDataRequest, StreamDataResponse, Welcome, stream_data_request::Frame as Sent,
         stream_data_response::Frame, stream_service_client::StreamServiceClient,
     },
-    types::Timestamp,
+    types::{Secret, Timestamp},
 };
 
 /// Above the 5 MiB that the server holds itself to.
@@ -62,7 +62,7 @@ pub(super) struct Link {
     /// When to begin to move elsewhere, if so.
     pub(super) leave_at: Option<Instant>,
     /// The token it was dialled with, or was shown since.
-    pub(super) token: String,
+    pub(super) token: Secret,
     /// When to look whether there is another token, where that can be, and how long the present one then still has.
     pub(super) renew_at: Option<Instant>,
     runs_out: Option<Instant>,
@@ -292,7 +292,7 @@ async fn dial(settings: Arc<Builder>, frames: Frames) -> Result<Call, Error> {
         metadata.insert("x-client-id", header("client_id", &settings.client_id)?);
     }
     if !settings.token.is_empty() {
-        let mut token = header("token", &format!("Bearer {}", settings.token))?;
+        let mut token = header("token", &format!("Bearer {}", settings.token.expose()))?;
         token.set_sensitive(true);
         metadata.insert("authorization", token);
     }

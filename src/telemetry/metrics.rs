@@ -19,12 +19,15 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::words::{ConnectionEnd, Gap, HandshakeEnd, Recovery, Refusal, SessionEnd, SlowAction, TransportEnd};
+use self::words::{
+    ConnectionEnd, Gap, HandshakeEnd, Recovery, Refusal, SessionEnd, SlowAction, TlsCertificate, TlsReload,
+    TransportEnd,
+};
 pub use self::{
     histogram::{CountHistogram, Histogram},
     process::resident_bytes,
 };
-use crate::{error::Reason, lifecycle::Phase};
+use crate::{error::Reason, lifecycle::Phase, types::Timestamp};
 
 /// Counters by why something ended.
 type ByCause = Family<Cause, Counter>;
@@ -32,6 +35,10 @@ type ByCause = Family<Cause, Counter>;
 type ByReason = Family<Because, Counter>;
 /// Counters by what was done.
 type ByAction = Family<Action, Counter>;
+/// Gauges by whose certificate it is.
+type ByCertificate = Family<Whose, Gauge>;
+/// Counters by what came of it.
+type ByOutcome = Family<Outcome, Counter>;
 /// Counters by how a session came back.
 type ByRecovery = Family<Recovered, Counter>;
 
@@ -48,6 +55,16 @@ struct Because {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Action {
     action: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Whose {
+    certificate: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -144,6 +161,13 @@ instruments! {
     transports_closed: ByCause = "bowline_transports_closed";
     /// Handshakes that failed, by cause.
     handshakes_failed: ByCause = "bowline_handshakes_failed";
+    /// When a certificate ends, seconds since the Unix epoch: of the server's own, and of the authority for clients that
+    /// ends first.
+    tls_not_after: ByCertificate = "bowline_tls_not_after_seconds";
+    /// Times that what is in the TLS files had changed, by what became of it.
+    tls_reloads: ByOutcome = "bowline_tls_reloads";
+    /// 1 while what is in the TLS files cannot be used, and what was there before is served; else 0.
+    pub tls_files_refused: Gauge = "bowline_tls_files_refused";
     /// Phase of the process: 0 starting, 1 serving, 2 lame duck, 3 draining, 4 drained, 5 stopped.
     pub drain_state: Gauge = "bowline_drain_state";
     /// Connections that a drain has yet to see leave; 0 until clients are being told to move.
@@ -194,6 +218,9 @@ impl Metrics {
         for end in HandshakeEnd::ALL {
             self.handshakes_failed.get_or_create(&Cause { cause: end.as_str() }).inc_by(0);
         }
+        for outcome in TlsReload::ALL {
+            self.tls_reloads.get_or_create(&Outcome { outcome: outcome.as_str() }).inc_by(0);
+        }
     }
 
     /// A connection ended.
@@ -239,6 +266,17 @@ impl Metrics {
     /// A handshake (TLS, preface) failed.
     pub fn handshake_failed(&self, end: HandshakeEnd) {
         self.handshakes_failed.get_or_create(&Cause { cause: end.as_str() }).inc();
+    }
+
+    /// A certificate ends at `end`.
+    pub fn tls_not_after(&self, certificate: TlsCertificate, end: Timestamp) {
+        let seconds = i64::try_from(end.0 / 1_000_000).unwrap_or(i64::MAX);
+        self.tls_not_after.get_or_create(&Whose { certificate: certificate.as_str() }).set(seconds);
+    }
+
+    /// The TLS files had changed.
+    pub fn tls_reload(&self, outcome: TlsReload) {
+        self.tls_reloads.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
     }
 
     /// The process entered `phase`.

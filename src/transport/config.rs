@@ -3,14 +3,13 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
-    path::PathBuf,
     time::Duration,
 };
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::guard::GuardConfig;
+use super::{guard::GuardConfig, tls::TlsConfig};
 
 /// Flow-control windows HTTP/2 knows, bytes.
 const WINDOWS: RangeInclusive<u64> = 65_535..=(1 << 31) - 1;
@@ -104,18 +103,6 @@ pub struct Config {
     pub tls: TlsConfig,
 }
 
-/// `[transport.tls]`: certificate and key from files.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TlsConfig {
-    /// Whether the listener speaks TLS, and then only TLS.
-    pub enabled: bool,
-    /// PEM file with the certificate chain, leaf first.
-    pub cert_file: PathBuf,
-    /// PEM file with the private key of the leaf.
-    pub key_file: PathBuf,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -156,7 +143,7 @@ impl Config {
     /// What is wrong with the values, one sentence each; its first word is the key inside the section.
     pub fn validate(&self) -> Vec<String> {
         let ours = self.bad_clocks().chain(self.bad_counts()).chain(self.bad_sizes());
-        ours.chain(self.guard.validate()).chain(self.tls.missing_files()).collect()
+        ours.chain(self.guard.validate()).chain(self.tls.problems()).collect()
     }
 
     fn bad_clocks(&self) -> impl Iterator<Item = String> {
@@ -207,14 +194,6 @@ impl Config {
         let order = (connection < stream)
             .then(|| format!("connection_window is {connection}, less than stream_window, which is {stream}"));
         bad.chain(order)
-    }
-}
-
-impl TlsConfig {
-    fn missing_files(&self) -> impl Iterator<Item = String> {
-        let files = [("tls.cert_file", &self.cert_file), ("tls.key_file", &self.key_file)];
-        let missing = files.into_iter().filter(|(_, file)| self.enabled && file.as_os_str().is_empty());
-        missing.map(|(key, _)| format!("{key} must name a PEM file when tls.enabled is true"))
     }
 }
 

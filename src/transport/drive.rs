@@ -37,7 +37,7 @@ use super::{
 use crate::{
     lifecycle::Tasks,
     telemetry::{Line, Sparing, metrics::Metrics},
-    types::TransportHandle,
+    types::{PeerIdentity, TransportHandle},
 };
 
 /// How long a peer whose transport the guard ends has to read why.
@@ -50,7 +50,7 @@ static LINES: LazyLock<Sparing> = LazyLock::new(|| Sparing::new(2));
 pub(super) struct Host<S> {
     service: S,
     http: Builder<StreamExecutor>,
-    tls: Option<Tls>,
+    pub(super) tls: Option<Arc<Tls>>,
     clocks: Clocks,
     max_header_fields: usize,
     guard: Arc<GuardConfig>,
@@ -81,7 +81,13 @@ impl Clocks {
 
 impl<S> Host<S> {
     /// For transports of a listener with this configuration.
-    pub(super) fn new(service: S, tls: Option<Tls>, config: &Config, tasks: &Tasks, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        service: S,
+        tls: Option<Arc<Tls>>,
+        config: &Config,
+        tasks: &Tasks,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let clocks = Clocks {
             greeting_timeout: config.greeting_timeout,
             write_timeout: config.write_timeout,
@@ -130,13 +136,14 @@ where
         metered: &mut Metered,
     ) -> End {
         // Nothing is lost with a peer that has not greeted, so it is not waited for when we leave.
-        let socket = match goaway.run_until_cancelled(self.secure(socket)).await {
-            Some(Ok(socket)) => socket,
+        let (socket, identity) = match goaway.run_until_cancelled(self.secure(socket)).await {
+            Some(Ok(secured)) => secured,
             Some(Err(end)) => return end,
             None => return End::GoAway,
         };
         let wire = Wire::new(socket, Guard::new(self.guard.clone(), place.owed(), Instant::now()));
-        let end = self.converse(&wire, peer, goaway, metered).await;
+        let handle = TransportHandle::new(peer, goaway.clone(), self.clocks.goaway_timeout).identified(identity);
+        let end = self.converse(&wire, handle, goaway, metered).await;
         place.settle(wire.debts());
         if wire.verdict().is_some() {
             // Whoever does not want to hear it does not have to.
@@ -145,9 +152,14 @@ where
         end
     }
 
-    async fn converse(&self, wire: &Wire, peer: SocketAddr, goaway: CancellationToken, metered: &mut Metered) -> End {
+    async fn converse(
+        &self,
+        wire: &Wire,
+        handle: TransportHandle,
+        goaway: CancellationToken,
+        metered: &mut Metered,
+    ) -> End {
         let service = self.service.clone();
-        let handle = TransportHandle::new(peer, goaway.clone(), self.clocks.goaway_timeout);
         let calls = {
             let (handle, fields) = (handle.clone(), self.max_header_fields);
             service_fn(move |request| answer(service.clone(), handle.clone(), fields, request))
@@ -184,12 +196,11 @@ where
         }
     }
 
-    async fn secure(&self, socket: Box<dyn Socket>) -> Result<Box<dyn Socket>, End> {
-        Ok(match &self.tls {
-            None => socket,
-            // Boxed, or every transport would keep room for a handshake as long as it lives.
-            Some(tls) => Box::new(Box::pin(tls.accept(socket)).await?),
-        })
+    async fn secure(&self, socket: Box<dyn Socket>) -> Result<(Box<dyn Socket>, Option<Arc<PeerIdentity>>), End> {
+        let Some(tls) = &self.tls else { return Ok((socket, None)) };
+        // Boxed, or every transport would keep room for a handshake as long as it lives.
+        let (stream, identity) = Box::pin(tls.accept(socket)).await?;
+        Ok((Box::new(stream), identity))
     }
 }
 

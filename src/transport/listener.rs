@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
     time::Duration,
 };
 
@@ -46,7 +47,7 @@ pub struct Listener {
     address: SocketAddr,
     options: Options,
     /// Read at once, so that bad files stop the start.
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 /// Where peers come from.

@@ -9,6 +9,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use tracing_subscriber::layer::SubscriberExt as _;
+
 use super::*;
 use support::{LIMIT, Server, get, read};
 
@@ -114,6 +116,29 @@ async fn a_stream_with_a_window_of_zero_can_be_killed_too() {
     call.switch.pull();
     assert!(timeout(LIMIT, body.data()).await.expect("a reset in time").unwrap().unwrap_err().is_reset());
     timeout(LIMIT, call.body.closed()).await.expect("the response is dropped");
+}
+
+/// Logs at every level, by whoever writes any on this thread: HTTP/2 and the runtime among them.
+#[tokio::test]
+async fn a_panic_leaves_nothing_in_the_log_of_what_the_call_said() {
+    let written = crate::telemetry::written::Written::default();
+    let writer = written.clone();
+    let layer = tracing_subscriber::fmt::layer().json().with_writer(move || writer.clone());
+    let logs = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let server = Server::start(Config::default());
+    let (client, _connection) = server.client(1 << 16).await;
+    let mut client = client.ready().await.unwrap();
+    let request = Request::post("http://test/panic?token=canary-query").header("authorization", "Bearer canary-token");
+    let (response, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    body.send_data(Bytes::from_static(b"canary-body"), true).unwrap();
+    let answer = timeout(LIMIT, response).await.unwrap().unwrap();
+    assert_eq!(answer.headers()["grpc-message"], "internal%20error");
+    drop(logs);
+    let text = written.text();
+    assert!(text.contains("a call panicked") && text.contains("TRACE"), "{text}");
+    for secret in ["canary-query", "canary-token", "canary-body"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
 }
 
 #[tokio::test]

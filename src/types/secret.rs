@@ -3,12 +3,15 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use zeroize::Zeroize as _;
 
 /// What is shown in place of a secret.
 const REDACTED: &str = "<redacted>";
 
 /// A secret. It prints and serialises as `<redacted>`, or as nothing where there is none, so it cannot end up in a log,
-/// an error or a printed configuration by accident.
+/// an error or a printed configuration by accident. Its memory is cleared when it is dropped.
+///
+/// Equality takes the time it takes to find the first difference: do not compare what a stranger sent with it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -25,6 +28,12 @@ impl Secret {
 
     fn shown(&self) -> &'static str {
         if self.is_empty() { "" } else { REDACTED }
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

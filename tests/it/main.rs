@@ -17,15 +17,20 @@ mod gate;
 mod handshake;
 mod liveness;
 mod metrics;
+#[path = "../support/pki.rs"]
+#[allow(unreachable_pub, reason = "shared with tests that use more of it")]
+mod pki;
 mod processes;
 mod publish;
 mod rules;
+mod secrets;
 #[path = "../support/served.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
 mod served;
 mod sessions;
 mod shutdown;
 mod support;
+mod tls;
 #[path = "../support/tokens.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
 mod tokens;

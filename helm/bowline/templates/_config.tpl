@@ -6,6 +6,9 @@
 -}}
 {{- if .Values.tls.enabled -}}
 {{- $tls := dict "enabled" true "cert_file" "/etc/bowline/tls/tls.crt" "key_file" "/etc/bowline/tls/tls.key" -}}
+{{- if .Values.tls.clientCa.secretName -}}
+{{- $_ := set $tls "client_ca_file" "/etc/bowline/client-ca/ca.crt" -}}
+{{- end -}}
 {{- $_ := set $chart.transport "tls" $tls -}}
 {{- end -}}
 {{- if .Values.adminToken.secretName -}}

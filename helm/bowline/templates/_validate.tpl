@@ -14,7 +14,7 @@ names the value to change. Included by deployment.yaml, which is always rendered
 {{- $v := .Values -}}
 {{- $c := $v.config -}}
 {{- $wrong := list -}}
-{{- $ours := dict "transport.listen" "listen.address and listen.port" "transport.tls" "tls.enabled and tls.secretName" "admin.listen" "listen.address and listen.adminPort" "admin.enabled" "nothing: the probes need that port" "admin.token" "adminToken.secretName, since a ConfigMap is no place for secrets" "admin.token_file" "adminToken.secretName" "telemetry.otlp.headers" "otlp.headersSecret, since a ConfigMap is no place for secrets" -}}
+{{- $ours := dict "transport.listen" "listen.address and listen.port" "transport.tls.enabled" "tls.enabled" "transport.tls.cert_file" "tls.secretName" "transport.tls.key_file" "tls.secretName" "transport.tls.client_ca_file" "tls.clientCa.secretName" "admin.listen" "listen.address and listen.adminPort" "admin.enabled" "nothing: the probes need that port" "admin.token" "adminToken.secretName, since a ConfigMap is no place for secrets" "admin.token_file" "adminToken.secretName" "telemetry.otlp.headers" "otlp.headersSecret, since a ConfigMap is no place for secrets" -}}
 {{- range $path, $instead := $ours -}}
 {{- $parts := splitList "." $path -}}
 {{- $at := $c -}}
@@ -45,6 +45,13 @@ names the value to change. Included by deployment.yaml, which is always rendered
 {{- $tls := $v.tls -}}
 {{- if and $tls.enabled (not $tls.secretName) (not $tls.certificate.enabled) -}}
 {{- $wrong = append $wrong "tls.enabled needs a certificate: set tls.secretName, or tls.certificate.enabled" -}}
+{{- end -}}
+{{- if and $tls.clientCa.secretName (not $tls.enabled) -}}
+{{- $wrong = append $wrong "tls.clientCa.secretName is set, but nobody is asked for a certificate without TLS; set tls.enabled too" -}}
+{{- end -}}
+{{- $optional := eq (dig "tls" "client_cert" "required" $c.transport) "optional" -}}
+{{- if and $tls.clientCa.secretName $v.tests.enabled (not $v.tests.certificateSecret) (not $optional) -}}
+{{- $wrong = append $wrong "helm test could not connect: with tls.clientCa.secretName it has to show a certificate; set tests.certificateSecret, or tests.enabled: false" -}}
 {{- end -}}
 {{- if and $tls.certificate.enabled (not $tls.enabled) -}}
 {{- $wrong = append $wrong "tls.certificate.enabled asks for a certificate that nothing uses; set tls.enabled too" -}}

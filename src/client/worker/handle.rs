@@ -13,6 +13,7 @@ use crate::{
         shared::SessionKey,
     },
     proto::v1::{self, stream_data_request::Frame},
+    types::Secret,
 };
 
 impl Worker {
@@ -91,12 +92,13 @@ impl Worker {
         }
     }
 
-    fn authenticate(&mut self, token: String, done: Done) {
+    fn authenticate(&mut self, token: Secret, done: Done) {
         Arc::make_mut(&mut self.settings).token.clone_from(&token);
         match self.active.as_mut().filter(|link| link.welcome.is_some()) {
             Some(link) => {
                 link.token.clone_from(&token);
                 let id = link.request_id();
+                let token = token.expose().to_owned();
                 link.ask(id, Frame::Authenticate(v1::Authenticate { token }), Awaited::Handle(done));
             }
             None => answer(done, Ok(())),

@@ -54,6 +54,7 @@ impl Worker {
         link.look_for_token_later(now);
         if changed || token != link.token {
             link.token.clone_from(&token);
+            let token = token.expose().to_owned();
             let (done, _accepted) = oneshot::channel();
             let id = link.request_id();
             // One that is not believed is followed by the end of the connection, which says so.

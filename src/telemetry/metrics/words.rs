@@ -101,6 +101,22 @@ words! {
         TooManyContinuations = "too_many_continuations",
     }
 
+    /// Whose certificate it is: `certificate` of `bowline_tls_not_after_seconds`.
+    TlsCertificate {
+        /// The server's own.
+        Server = "server",
+        /// That of an authority for clients.
+        ClientCa = "client_ca",
+    }
+
+    /// What became of a change of the TLS files: `outcome` of `bowline_tls_reloads_total`.
+    TlsReload {
+        /// It is served.
+        Loaded = "loaded",
+        /// It cannot be used.
+        Refused = "refused",
+    }
+
     /// How a handshake failed: `cause` of `bowline_handshakes_failed_total`.
     HandshakeEnd {
         /// TLS was not finished in time.
@@ -234,6 +250,8 @@ pub fn vocabularies() -> Vec<Vocabulary> {
         ("bowline_publishes_failed_total", "reason", Reason::ALL.iter().map(|reason| reason.as_str()).collect()),
         ("bowline_transports_closed_total", "cause", all!(TransportEnd)),
         ("bowline_handshakes_failed_total", "cause", all!(HandshakeEnd)),
+        ("bowline_tls_not_after_seconds", "certificate", all!(TlsCertificate)),
+        ("bowline_tls_reloads_total", "outcome", all!(TlsReload)),
     ]
 }
 

@@ -60,6 +60,12 @@ spec:
         items:
           - key: {{ $root.Values.tests.caKey }}
             path: ca.crt
+    {{- with $root.Values.tests.certificateSecret }}
+    - name: certificate
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+    {{- end }}
     {{- end }}
     {{- if not (or .line $tls) }} []{{ end }}
 {{- end -}}
@@ -84,6 +90,12 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
     {{- if $values.tls.enabled }}
     - name: BOWLINE_CA_FILE
       value: /etc/bowline/ca/ca.crt
+    {{- if $values.tests.certificateSecret }}
+    - name: BOWLINE_CERT_FILE
+      value: /etc/bowline/certificate/tls.crt
+    - name: BOWLINE_KEY_FILE
+      value: /etc/bowline/certificate/tls.key
+    {{- end }}
     {{- end }}
   {{- end }}
   resources:
@@ -101,6 +113,11 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
     - name: ca
       mountPath: /etc/bowline/ca
       readOnly: true
+    {{- if $values.tests.certificateSecret }}
+    - name: certificate
+      mountPath: /etc/bowline/certificate
+      readOnly: true
+    {{- end }}
     {{- end }}
     {{- if not (or .line $values.tls.enabled) }} []{{ end }}
 {{- end -}}
