@@ -31,8 +31,14 @@ use tonic::codec::BufferSettings;
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
-pub const ALL: [(&str, Target); 5] =
-    [("claims", claims), ("config", config), ("cursor", cursor), ("frames", frames), ("topic_pattern", topic_pattern)];
+pub const ALL: [(&str, Target); 6] = [
+    ("claims", claims),
+    ("config", config),
+    ("cursor", cursor),
+    ("frames", frames),
+    ("guard", guard),
+    ("topic_pattern", topic_pattern),
+];
 
 /// What the issuer of `claims` signs with.
 const SECRET: &str = "a secret of the fuzzer, which is no secret";
@@ -127,6 +133,11 @@ pub fn frames(bytes: &[u8]) {
             drop(publish.event.map(|event| event.into_event(None).check()));
         }
     }
+}
+
+/// Bytes of both ends of a transport, in pieces.
+pub fn guard(bytes: &[u8]) {
+    bowline::transport::hold_guard(bytes);
 }
 
 /// A body in one piece.

@@ -45,6 +45,8 @@ use meter::{End, Metered};
 pub(crate) use coalesce::Socket;
 pub use config::Config;
 pub use guard::GuardConfig;
+#[doc(hidden)]
+pub use guard::hold_guard;
 pub use listener::{BindError, Listener};
 pub use tls::{ClientCert, ClientName, MinVersion, TlsConfig, TlsError};
 

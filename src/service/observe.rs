@@ -29,7 +29,7 @@ use crate::{
 pub use self::method::Methods;
 
 /// About streams that open and close.
-static LINES: LazyLock<Sparing> = LazyLock::new(|| Sparing::new(5));
+static LINES: LazyLock<Sparing> = LazyLock::new(|| Sparing::new(3));
 
 /// Puts [`Observe`] around a service.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@
 
 mod config;
 mod frames;
+mod fuzzed;
 mod pings;
 
 use std::{sync::Arc, time::Duration};
@@ -25,6 +26,7 @@ use super::meter::End;
 use crate::types::Rate;
 
 pub use config::GuardConfig;
+pub use fuzzed::hold_guard;
 
 /// WINDOW_UPDATEs a peer may send before anything else: to widen its windows, for itself and for its first calls.
 const FIRST_UPDATES: u32 = 100;

@@ -58,9 +58,6 @@ const DEFAULTS: Setup = Setup::Plain(&[]);
 /// Half a minute is to 15 s as two are to one.
 const FAST_PINGS: Setup = Setup::Plain(&[("BOWLINE__TRANSPORT__GUARD__MIN_PING_INTERVAL", "1s")]);
 
-/// Attacks that the server does not withstand yet. Each leaves this list with what makes it do so.
-pub const AWAITED: &[&str] = &["1b", "2", "4a", "4b", "5", "6", "7", "8a", "8b", "10", "11", "13a", "15b"];
-
 const CASE: Case = Case {
     number: "",
     attack: "",
@@ -125,6 +122,13 @@ pub const CASES: &[Case] = &[
         criterion: "GOAWAY by 200",
         stock: Stock::Stands,
         run: |arena| resets::burst(arena, false).boxed(),
+        ..CASE
+    },
+    Case {
+        number: "1c",
+        attack: "rapid reset, and again from the same address",
+        criterion: "30 resets at most on each further transport",
+        run: |arena| resets::reconnecting(arena).boxed(),
         ..CASE
     },
     Case {
@@ -216,6 +220,13 @@ pub const CASES: &[Case] = &[
         setup: Setup::Tls,
         stock: Stock::NotAsked,
         run: |arena| slow::tls_handshakes(arena).boxed(),
+        ..CASE
+    },
+    Case {
+        number: "9c",
+        attack: "300 peers of one address",
+        criterion: "256 stay, others get in",
+        run: |arena| sockets::crowd(arena).boxed(),
         ..CASE
     },
     Case {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     Plan,
     arena::{Arena, Kind, MOST_LINES},
-    cases::{AWAITED, CASES, Case, Stock, Verdict},
+    cases::{CASES, Case, Stock, Verdict},
 };
 
 /// Attacks made at once, each on a server of its own: most of them wait.
@@ -21,8 +21,10 @@ struct Line {
     case: &'static Case,
     kind: Kind,
     verdict: Verdict,
-    /// Most lines the server wrote within a second.
+    /// Most lines a second that the server wrote.
     lines: u64,
+    /// Most memory the server had, KiB.
+    highest_kib: u64,
     /// It was not conducted to its end: no verdict, whatever was expected.
     broken: bool,
 }
@@ -55,23 +57,20 @@ pub async fn run(plan: &Plan) -> usize {
 
 fn bowline(lines: &[Line]) -> usize {
     println!("\nattack suite: bowline with its defaults\n");
-    let (mut failed, mut awaited) = (0, 0);
+    let mut failed = 0;
     for Line { case, verdict, lines, .. } in lines {
         let quiet = *lines <= MOST_LINES;
-        let mark = match (verdict.pass && quiet, AWAITED.contains(&case.number)) {
-            (true, false) => "pass",
-            (true, true) => "pass, and is still awaited",
-            (false, true) => "open",
-            (false, false) => "FAIL",
-        };
-        failed += usize::from(mark == "FAIL");
-        awaited += usize::from(mark == "open");
-        let log = if quiet { String::new() } else { format!("; {lines} log lines in a second") };
+        let pass = verdict.pass && quiet;
+        failed += usize::from(!pass);
+        let mark = if pass { "pass" } else { "FAIL" };
+        let log = if quiet { String::new() } else { format!("; {lines} log lines a second") };
         println!("{:4} {mark}: {}\n          {} · {}{log}", case.number, case.attack, case.criterion, verdict.measured);
     }
     let most = lines.iter().map(|line| line.lines).max().unwrap_or(0);
     println!("12   log lines under any of these\n          {MOST_LINES}/s at most · {most}/s");
-    println!("\n{} of {} pass, {awaited} open", lines.len() - failed - awaited, lines.len());
+    let highest = lines.iter().map(|line| line.highest_kib).max().unwrap_or(0);
+    println!("     memory under any of these, with all that was there before\n          {} MiB at most", highest >> 10);
+    println!("\n{} of {} pass", lines.len() - failed, lines.len());
     failed
 }
 
@@ -100,7 +99,7 @@ async fn conduct(case: &'static Case, kind: Kind) -> Line {
 }
 
 fn broken(case: &'static Case, kind: Kind, measured: String) -> Line {
-    Line { case, kind, verdict: Verdict::new(false, measured), lines: 0, broken: true }
+    Line { case, kind, verdict: Verdict::new(false, measured), lines: 0, highest_kib: 0, broken: true }
 }
 
 async fn fight(case: &'static Case, kind: Kind) -> Line {
@@ -116,5 +115,7 @@ async fn fight(case: &'static Case, kind: Kind) -> Line {
         let failure = report.failure.clone().unwrap_or_else(|| format!("95 of 100 within {:?}", report.p95()));
         verdict = Verdict::new(false, format!("{}; an honest client: {failure}", verdict.measured));
     }
-    Line { case, kind, verdict, lines: arena.most_lines(), broken: false }
+    // Who is gone has none.
+    let highest_kib = if alive { arena.highest_kib() } else { 0 };
+    Line { case, kind, verdict, lines: arena.most_lines(), highest_kib, broken: false }
 }

@@ -1,8 +1,8 @@
 //! Streams that are opened to be reset, by the peer or by us.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, interval};
 
 use super::Verdict;
 use crate::{
@@ -13,13 +13,19 @@ use crate::{
     },
     frames::{self, CANCEL, ENHANCE_YOUR_CALM, flag, kind},
     hpack,
-    wire::Wire,
+    wire::{Seen, Wire},
 };
 
 /// Streams of a burst.
 const BURST: u32 = 10_000;
 /// Most streams, or most resets of ours, before a transport ends.
 const MOST: usize = 200;
+/// Transports of one who comes back.
+const TRANSPORTS: usize = 5;
+/// Streams that he opens at once.
+const FEW: usize = 5;
+/// Most resets on each but his first: a tenth of the allowance, what came back meanwhile, and what was under way.
+const LATER: usize = 30;
 /// Between two resets of the paced kind.
 const PACE: Duration = Duration::from_millis(50);
 /// How long the paced kind may go on.
@@ -50,27 +56,51 @@ pub async fn burst(arena: &Arena, leaving: bool) -> Verdict {
     let named = goaway.is_some_and(|goaway| goaway.code == ENHANCE_YOUR_CALM);
     let pass = named && streams.is_some_and(|n| n <= MOST);
     let after = streams.map_or_else(String::new, |n| format!(", after {n} streams"));
-    Verdict::new(pass, format!("{}{after}", wire.seen(crate::wire::Seen::end)))
+    Verdict::new(pass, format!("{}{after}", wire.seen(Seen::end)))
 }
 
-/// Each stream is reset when the server has begun to answer: its work is done, and no count of pending ones grows.
+/// Streams opened at a steady pace, each reset once the server has begun to answer: its work is done, and no count of
+/// pending ones grows.
 pub async fn paced(arena: &Arena) -> Verdict {
     let mut wire = transport(arena, 1, false).await;
-    let (begun, block, mut resets) = (Instant::now(), hpack::block(&stream_call()), 0);
-    while begun.elapsed() < PACED && !wire.seen(|seen| seen.ended()) {
+    let (begun, block) = (Instant::now(), hpack::block(&stream_call()));
+    let (mut ticks, mut open, mut resets) = (interval(PACE), HashSet::new(), 0);
+    while begun.elapsed() < PACED && !wire.seen(Seen::ended) {
+        ticks.tick().await;
         let stream = wire.stream();
         wire.send(&frames::headers(stream, flag::NONE, &block)).await;
-        let answered = |seen: &crate::wire::Seen| seen.ended() || seen.heads.iter().any(|(of, _)| *of == stream);
-        wire.wait(Duration::from_secs(1), answered).await;
-        wire.send(&frames::reset(stream, CANCEL)).await;
-        resets += 1;
-        sleep(PACE).await;
+        let answered: Vec<u32> =
+            wire.seen(|seen| seen.heads.iter().map(|(of, _)| *of).filter(|of| open.remove(of)).collect());
+        open.insert(stream);
+        resets += answered.len();
+        wire.send(&answered.iter().flat_map(|stream| frames::reset(*stream, CANCEL)).collect::<Vec<_>>()).await;
     }
-    let took = begun.elapsed();
-    Verdict::new(
-        wire.seen(|seen| seen.ended()) && took <= PACED,
-        format!("{} after {:.1} s, {resets} resets", wire.seen(crate::wire::Seen::end), took.as_secs_f64()),
-    )
+    let ended = wire.ended(PACED.saturating_sub(begun.elapsed())).await;
+    let (end, took) = (wire.seen(Seen::end), begun.elapsed().as_secs_f64());
+    Verdict::new(ended, format!("{end} after {took:.1} s, {resets} resets"))
+}
+
+/// Answered streams are reset until the transport ends, and then on another, and another, from one address.
+pub async fn reconnecting(arena: &Arena) -> Verdict {
+    let block = hpack::block(&stream_call());
+    let mut endured = Vec::new();
+    for _ in 0..TRANSPORTS {
+        let (mut wire, mut resets) = (transport(arena, 1, false).await, 0);
+        while resets < MOST && !wire.seen(Seen::ended) {
+            let streams: Vec<u32> = (0..FEW).map(|_| wire.stream()).collect();
+            wire.send(&streams.iter().flat_map(|s| frames::headers(*s, flag::NONE, &block)).collect::<Vec<_>>()).await;
+            let answered = |seen: &Seen| streams.iter().all(|s| seen.heads.iter().any(|(of, _)| of == s));
+            wire.wait(Duration::from_secs(2), |seen| seen.ended() || answered(seen)).await;
+            wire.send(&streams.iter().flat_map(|s| frames::reset(*s, CANCEL)).collect::<Vec<_>>()).await;
+            resets += streams.len();
+            wire.ended(Duration::from_millis(20)).await;
+        }
+        endured.push(if wire.ended(Duration::from_secs(1)).await { resets } else { usize::MAX });
+    }
+    let later = endured[1..].iter().copied().max().unwrap_or(0);
+    let words = |resets: usize| if resets > MOST { "without end".to_owned() } else { resets.to_string() };
+    let measured = format!("{} resets on the first, {} on a later one", words(endured[0]), words(later));
+    Verdict::new(endured[0] <= MOST && later <= LATER, measured)
 }
 
 /// What makes a server reset a stream that it was asked to open.
@@ -109,8 +139,7 @@ pub async fn made_you_reset(arena: &Arena, leaving: bool) -> Verdict {
         for batch in 1..=streams / BATCH {
             let bytes: Vec<u8> = (0..BATCH).flat_map(|_| trigger(wire.stream())).collect();
             wire.send(&bytes).await;
-            let reset =
-                |seen: &crate::wire::Seen| seen.ended() || seen.count(kind::RST_STREAM) >= (batch * BATCH) as usize;
+            let reset = |seen: &Seen| seen.ended() || seen.count(kind::RST_STREAM) >= (batch * BATCH) as usize;
             // Not every trigger makes exactly one reset of each stream; what matters is that there is an end.
             wire.wait(Duration::from_secs(1), reset).await;
             if wire.seen(|seen| seen.ended()) {
