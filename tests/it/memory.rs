@@ -153,7 +153,7 @@ async fn the_settings_in_the_document_fit_into_the_memory_that_it_says() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let values: Vec<_> = toml.lines().filter(|line| line.contains(" = ")).collect();
-    assert!(values.iter().any(|line| *line == "memory_limit = \"1GiB\""), "{values:?}");
+    assert!(values.contains(&"memory_limit = \"1GiB\""), "{values:?}");
     // The server says the same of itself.
     let server = TestServer::with(&[("server.memory_limit", "1PiB")]).await;
     let status = get(server.admin, "/status", "").await.json();
