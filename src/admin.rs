@@ -80,6 +80,8 @@ pub struct Parts {
     pub topics: Box<dyn Topics>,
     /// The merged configuration with its sources; secrets redacted by whoever made it.
     pub config: Value,
+    /// What peers and topics can take of the memory at worst.
+    pub memory: Value,
 }
 
 impl std::fmt::Debug for Parts {

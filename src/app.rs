@@ -24,9 +24,10 @@ use crate::{
     health::Health,
     hub::Hub,
     lifecycle::{Lifecycle, Phase, Signals},
+    log::Total,
     proto,
     registry::Registry,
-    service::{self, gate::GateLayer, observe::ObserveLayer},
+    service::{self, crowd::Crowd, gate::GateLayer, observe::ObserveLayer},
     session::Directory,
     telemetry::{LogLevel, Traces, metrics::Metrics, report},
     transport::{self, Listener, Shutdown},
@@ -81,6 +82,9 @@ impl App {
     /// Builds and starts every part behind a listener.
     pub(crate) fn serve(loaded: &Loaded, metrics: Arc<Metrics>, listener: Listener) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
+        let worst = config.worst_case();
+        let (bytes, limit) = (worst.bytes, worst.limit_bytes);
+        tracing::info!(bytes, limit, "memory that peers and topics can take at worst; see `bowline config --memory`");
         let lifecycle = Lifecycle::default();
         let tasks = lifecycle.tasks().clone();
         let health = Health::new(&lifecycle);
@@ -88,7 +92,8 @@ impl App {
         let (node, telemetry) = (config.server.node_name(), &config.telemetry);
         let traces = Traces::start(&telemetry.otlp, &telemetry.traces, &node, &metrics)?;
         let (kind, name, method) = ("bidi_stream", "bowline.v1.StreamService", "StreamData");
-        let broker = Broker::Memory(Memory::new(config.topics.max_topics));
+        let total = Total::new(config.topics.max_total_history.as_u64());
+        let broker = Broker::Memory(Memory::bounded(config.topics.max_topics, total));
         let auth = Arc::new(Auth::new(config.auth, metrics.clone()).context("cannot tell callers apart")?);
         let shared = Arc::new(connection::Shared {
             config: config.connection,
@@ -122,7 +127,8 @@ impl App {
 
         let end_transports = CancellationToken::new();
         let shutdown = Shutdown { begin: end_transports.clone(), grace: TRANSPORT_GRACE };
-        let services = service::caller::CallerLayer::new(auth).layer(service::routes(&shared, &health)?.prepare());
+        let services = Crowd::new(service::routes(&shared, &health)?.prepare(), config.transport.max_unary_calls);
+        let services = service::caller::CallerLayer::new(auth).layer(services);
         let service = around(&config.transport, &metrics, &traces)?.layer(services);
         let transports = tasks.spawn("transports", {
             let (tasks, transport) = (tasks.clone(), config.transport);
@@ -204,7 +210,13 @@ async fn follow_phase(metrics: Arc<Metrics>, mut phase: watch::Receiver<Phase>) 
 async fn housekeeping(shared: Arc<connection::Shared>) {
     let mut ticks = interval(SWEEP_INTERVAL);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shared.hub.crowded() => {
+                shared.hub.make_room();
+                continue;
+            }
+        }
         shared.hub.sweep();
         let expired = shared.directory.sweep();
         shared.metrics.sessions_expired.inc_by(expired as u64);

@@ -31,7 +31,7 @@ use parking_lot::RwLock;
 
 use crate::{
     error::Failure,
-    log::{Limits, Log},
+    log::{Limits, Log, Total},
     types::{NewEvent, Producer, Published, Topic},
 };
 
@@ -64,6 +64,28 @@ impl Broker {
     pub fn open(&self, topic: &Topic, limits: Limits) -> Result<Line, Failure> {
         match self {
             Self::Memory(memory) => memory.open(topic, limits).map(Line),
+        }
+    }
+
+    /// A log of somebody's own, which no name leads to. It is kept for as long as a line to it is held.
+    pub fn private(&self, limits: Limits) -> Line {
+        match self {
+            Self::Memory(memory) => Line(memory.private(limits)),
+        }
+    }
+
+    /// What all logs hold together.
+    pub fn total(&self) -> &Total {
+        match self {
+            Self::Memory(memory) => memory.total(),
+        }
+    }
+
+    /// Makes room if all logs together hold nearly as much as they may: the longest histories are cut down to one length.
+    /// Returns the bytes dropped.
+    pub fn make_room(&self) -> u64 {
+        match self {
+            Self::Memory(memory) => memory.make_room(),
         }
     }
 
@@ -110,11 +132,6 @@ impl Broker {
 pub struct Line(Arc<memory::Entry>);
 
 impl Line {
-    /// A line to a log of its own, which no other line leads to.
-    pub fn private(limits: Limits) -> Self {
-        Self(Arc::new(memory::Entry::new(limits)))
-    }
-
     /// Stores an event; see the contract. Returns once the outcome is known.
     pub fn publish(&self, event: NewEvent) -> Result<Published, Failure> {
         self.0.publish(event)

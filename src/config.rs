@@ -5,6 +5,7 @@
 //! the start, and everything wrong is said at once.
 
 mod layer;
+mod memory;
 mod print;
 mod problem;
 mod server;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::layer::{Holder, Layer};
 pub use self::{
     layer::{DEFAULTS, Flag, Sources},
+    memory::{MemoryLimit, Share, WorstCase},
     print::Entry,
     problem::{Problem, Problems},
     server::Config as ServerConfig,
@@ -84,6 +86,7 @@ impl Config {
             );
             all.push(("drain.spread".to_owned(), sentence));
         }
+        all.extend(self.worst_case().problem().map(|sentence| ("server.memory_limit".to_owned(), sentence)));
         if self.auth.mode.takes_certificates() && !self.transport.tls.wants_client_certificates() {
             let sentence = format!(
                 "is {:?}, but transport.tls asks clients for no certificate; set transport.tls.enabled and \

@@ -48,6 +48,11 @@ pub use frames::{BodyError, Frames};
 pub(crate) use inbound::class_frame;
 use outbox::Outbox;
 
+/// An answer that waits, bytes: most are a tenth of it, a failure with its sentence may be nearly all.
+const ANSWER: u64 = 1024;
+/// A session on its connection, bytes: its lane, its reader, its place in the directory, its estate.
+const SESSION: u64 = 4096;
+
 /// About clients that went away.
 static LOST: LazyLock<Sparing> = LazyLock::new(|| Sparing::new(2));
 
@@ -98,6 +103,18 @@ impl Config {
     /// only somewhat too large should cost its sender an answer and not all its sessions.
     pub fn decode_limit(&self) -> usize {
         usize::try_from(self.max_message_size.as_u64()).unwrap_or(usize::MAX).saturating_mul(2)
+    }
+
+    /// Most bytes that a connection can take: a message being put together, an event on its way out, answers that wait,
+    /// a batch, and what there is of each session.
+    pub fn bytes_of_connection(&self) -> u64 {
+        let (queue, sessions) = (self.queue_size as u64 * ANSWER, self.max_sessions as u64 * SESSION);
+        self.bytes_of_unary_call() + queue + self.batch_size.as_u64() + sessions
+    }
+
+    /// Most bytes that a unary call can take: a message being put together, and its answer.
+    pub fn bytes_of_unary_call(&self) -> u64 {
+        self.decode_limit() as u64 + self.max_message_size.as_u64()
     }
 
     /// Everything wrong with the section, as `(key, sentence)`.

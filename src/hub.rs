@@ -78,7 +78,7 @@ impl Hub {
         let rule = self.rule(topic)?;
         let topic = if planted::strikes(Bug::ConfusesTopics, 8) { &Topic::parse("prices.a")? } else { topic };
         if rule.class == Class::Echo {
-            return Ok(Feed::new(topic.clone(), rule, Line::private(self.limits(rule)), None));
+            return Ok(Feed::new(topic.clone(), rule, self.broker.private(self.limits(rule)), None));
         }
         let mut feeds = self.feeds.lock();
         if let Some(feed) = feeds.get(topic).and_then(Weak::upgrade) {
@@ -188,7 +188,24 @@ impl Hub {
     pub fn sweep(&self) {
         let forgotten = self.broker.sweep();
         self.founders.lock().forget(&forgotten);
+        self.make_room();
         self.metrics.topics_active.set(i64::try_from(self.broker.topic_count()).unwrap_or(i64::MAX));
+    }
+
+    /// Completes when all histories together have come close to `max_total_history` since it completed last; then it is
+    /// time to [`make_room`](Self::make_room). Cancel-safe.
+    pub async fn crowded(&self) {
+        self.broker.total().crowded().await;
+    }
+
+    /// Makes room if all histories together hold nearly as much as they may; see [`Broker::make_room`].
+    pub fn make_room(&self) {
+        let dropped = self.broker.make_room();
+        self.metrics.history_trimmed_bytes.inc_by(dropped);
+        if dropped > 0 {
+            tracing::debug!(bytes = dropped, "the longest histories were cut: together they held what they may");
+        }
+        self.metrics.history_bytes.set(i64::try_from(self.broker.total().bytes()).unwrap_or(i64::MAX));
     }
 
     /// How long repeats are recognised.

@@ -10,6 +10,7 @@ mod dedupe;
 mod holds;
 mod keys;
 mod record;
+mod total;
 
 use std::{
     collections::{VecDeque, vec_deque},
@@ -27,6 +28,7 @@ use holds::Holds;
 pub use keys::{Keys, LatestIter};
 pub use record::Record;
 use record::weight;
+pub use total::Total;
 
 /// How long a publisher that is ahead of a required reader is to wait before it tries again.
 const BACKPRESSURE_PAUSE: Duration = Duration::from_millis(20);
@@ -48,6 +50,14 @@ pub struct Limits {
     pub max_keys: usize,
     /// Most events a publish may be ahead of a required reader; 0 where there can be none.
     pub max_lag: u64,
+}
+
+impl Limits {
+    /// Most bytes of memory that a log with these limits can hold: events, keys with their latest, publishes remembered.
+    pub fn worst_bytes(&self) -> u64 {
+        let keys = if self.max_keys > 0 { self.max_bytes + Keys::worst_bytes(self.max_keys) } else { 0 };
+        self.max_bytes + keys + Dedupes::worst_bytes(self.dedupe_depth)
+    }
 }
 
 /// Where a cursor lies in a log.
@@ -78,6 +88,8 @@ pub struct Log {
     dedupes: Dedupes,
     keys: Option<Keys>,
     holds: Holds,
+    /// Where what it holds is counted, and how much of it is.
+    total: (Total, u64),
 }
 
 impl Log {
@@ -93,21 +105,34 @@ impl Log {
             dedupes: Dedupes::new(limits.dedupe_window, limits.dedupe_depth),
             keys: (limits.max_keys > 0).then(|| Keys::new(limits.max_keys, limits.max_bytes)),
             holds: Holds::default(),
+            total: (Total::default(), 0),
         }
     }
 
+    /// The same log, which counts what it holds in `total`; for one that holds nothing yet.
+    #[must_use]
+    pub fn counted(mut self, total: Total) -> Self {
+        self.total = (total, 0);
+        self
+    }
+
     /// Stores an event, or recognises it, or says why not: WRONG_LAST (with `actual`), WRONG_SEQ and FORGOTTEN_SEQ
-    /// (with `through_seq`), BACKPRESSURE, and of a keyed topic KEY_LIMIT and INVALID_FIELD.
+    /// (with `through_seq`), BACKPRESSURE, HISTORY_LIMIT, and of a keyed topic KEY_LIMIT and INVALID_FIELD.
     pub fn append(&mut self, event: NewEvent, now: Timestamp) -> Result<Published, Failure> {
         if let Verdict::Repeat((offset, time)) = self.dedupes.judge(&event.dedupe)? {
             self.dedupes.remember(&event.dedupe, (offset, time));
             return Ok(self.published(offset, time, true));
         }
         self.check(&event)?;
+        Ok(self.store(event, now))
+    }
+
+    /// Stores an event that nothing speaks against.
+    fn store(&mut self, event: NewEvent, now: Timestamp) -> Published {
         let (offset, time) = (self.head.0 + 1, now.max(Timestamp(self.head.1.0 + 1)));
         let encoded = proto::encode_event(&event, offset, time);
         if planted::strikes(Bug::AnswersUnstored, 60) {
-            return Ok(self.published(offset, time, false));
+            return self.published(offset, time, false);
         }
         let record = Record { offset, time, payload_len: event.payload.len(), encoded, trace: event.trace.clone() };
         if let Some(keys) = &mut self.keys {
@@ -118,11 +143,15 @@ impl Log {
         self.records.push_back(record);
         self.head = (offset, time);
         self.trim(now);
-        Ok(self.published(offset, time, false))
+        self.published(offset, time, false)
     }
 
     /// Whether a publish that is none of those before may be stored; fails as [`Log::append`] does.
     pub fn check(&self, event: &NewEvent) -> Result<(), Failure> {
+        // The removal of a key makes room.
+        if self.keys.is_none() || event.operation != Operation::Delete {
+            self.total.0.check()?;
+        }
         let head = self.head.0;
         if let Some(expected) = event.if_last
             && expected != head
@@ -169,6 +198,21 @@ impl Log {
             self.bytes -= oldest.weight();
             self.floor = oldest.offset;
         }
+        self.count();
+    }
+
+    /// Drops the oldest until the events take at most `bytes`, but nothing that a reader is waited for to acknowledge.
+    /// Returns the bytes that were dropped.
+    pub fn trim_to(&mut self, bytes: u64) -> u64 {
+        let (before, held) = (self.bytes, self.holds.lowest().unwrap_or(u64::MAX));
+        while self.bytes > bytes
+            && let Some(oldest) = self.records.pop_front_if(|record| record.offset <= held)
+        {
+            self.bytes -= oldest.weight();
+            self.floor = oldest.offset;
+        }
+        self.trimmed();
+        before - self.bytes
     }
 
     /// Drops what is over the limits, and forgets what is past the dedupe window.
@@ -185,6 +229,12 @@ impl Log {
             self.floor = oldest.offset;
             self.records.pop_front();
         }
+        self.dedupes.expire(now);
+        self.trimmed();
+    }
+
+    /// After the floor may have moved.
+    fn trimmed(&mut self) {
         if let Some(keys) = &mut self.keys {
             keys.trimmed(self.floor);
         }
@@ -192,7 +242,14 @@ impl Log {
         if self.records.capacity() > 64 && self.records.len() * 4 < self.records.capacity() {
             self.records.shrink_to(self.records.len() * 2);
         }
-        self.dedupes.expire(now);
+        self.count();
+    }
+
+    /// Says what it holds now.
+    fn count(&mut self) {
+        let held = self.bytes + self.dedupes.weight() + self.keys.as_ref().map_or(0, Keys::weight);
+        self.total.0.changed(self.total.1, held);
+        self.total.1 = held;
     }
 
     /// The newest position.
@@ -289,8 +346,8 @@ impl Log {
         };
         let any = !owned.is_empty();
         for key in owned {
-            // Nothing can refuse a removal: it has a key, no condition and no number.
-            self.append(removal(key), now).ok();
+            // Nothing may refuse a removal: it has a key, no condition and no number, and it takes nearly no room.
+            self.store(removal(key), now);
         }
         any
     }
@@ -319,6 +376,12 @@ impl Log {
     pub fn is_vacant(&self) -> bool {
         let no_keys = self.keys.as_ref().is_none_or(Keys::is_empty);
         self.records.is_empty() && self.dedupes.is_empty() && self.holds.is_empty() && no_keys
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.total.0.changed(self.total.1, 0);
     }
 }
 

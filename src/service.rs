@@ -2,6 +2,7 @@
 
 pub mod caller;
 mod connections;
+pub mod crowd;
 pub mod gate;
 pub mod health;
 pub mod observe;

@@ -19,6 +19,7 @@ mod config;
 mod descriptors;
 mod drive;
 mod executor;
+mod footprint;
 mod guard;
 mod ledger;
 mod listener;

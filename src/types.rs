@@ -14,6 +14,7 @@ mod transport;
 #[cfg(test)]
 pub(crate) use clock::simulated::begin as simulated_clock;
 pub use clock::{Clock, Timestamp};
+pub(crate) use event::MAX_DEDUPE_LEN;
 pub use event::{Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published, Seq};
 pub use id::{ClientId, ConnectionId, SessionId};
 pub use kill::{Deadline, KillSwitch};

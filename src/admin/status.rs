@@ -33,6 +33,8 @@ pub(super) struct Status {
     /// Resident memory; absent where the system does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_bytes: Option<u64>,
+    /// What peers and topics can take at worst, as `bowline config --memory` shows it.
+    memory_at_worst: Value,
     /// Absent where the process writes no logs of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     log_level: Option<log_level::Shown>,
@@ -108,6 +110,7 @@ pub(super) async fn status(State(parts): State<Arc<Parts>>) -> Json<Status> {
         },
         latency: Latency { bounds, counts },
         memory_bytes: metrics::resident_bytes(),
+        memory_at_worst: parts.memory.clone(),
         log_level: log_level::Shown::now(),
         drain: drain::shown(&parts.drain.status()),
     })

@@ -89,6 +89,7 @@ fn port() -> Port {
         connections: Box::new(Fixed(5)),
         topics: Box::new(Fixed(5)),
         config: json!({ "admin.listen": { "value": "127.0.0.1:0", "source": "default" } }),
+        memory: json!({ "bytes": 1 }),
     };
     let config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
     let admin = open(&config, parts, stop.clone()).unwrap();

@@ -37,6 +37,7 @@ pub(super) fn open(
         connections: Box::new(Listing(shared.registry.clone())),
         topics: Box::new(Kept(shared.hub.clone())),
         config: loaded.to_json(),
+        memory: serde_json::to_value(loaded.config.worst_case()).unwrap_or_default(),
     };
     admin::open(config, parts, lifecycle.tasks().stop().clone()).context("cannot serve operators")
 }

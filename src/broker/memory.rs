@@ -8,12 +8,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::Listener;
 use crate::{
     error::{Failure, Reason},
-    log::{Limits, Log},
+    log::{Limits, Log, Total},
     types::{NewEvent, Producer, Published, Timestamp, Topic},
 };
 
@@ -26,6 +26,10 @@ pub struct Memory {
     // Ordered, so that listing pages without sorting. Touched when a topic is opened, never when it is used.
     topics: RwLock<BTreeMap<Topic, Arc<Entry>>>,
     max_topics: usize,
+    /// Logs that no name leads to: those of echo sessions. Those that are gone are forgotten by the sweep.
+    private: Mutex<Vec<Weak<Entry>>>,
+    /// What all of them hold.
+    total: Total,
     /// A topic without a name: it counts for nothing and nobody can ask for it.
     canary: Arc<Entry>,
 }
@@ -43,9 +47,16 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Memory {
-    /// An engine for at most `max_topics` topics.
+    /// An engine for at most `max_topics` topics, which hold together what they may each.
     pub fn new(max_topics: usize) -> Self {
-        Self { topics: RwLock::default(), max_topics, canary: Arc::new(Entry::new(super::CANARY)) }
+        Self::bounded(max_topics, Total::default())
+    }
+
+    /// An engine for at most `max_topics` topics, whose logs are counted in `total`, and hold no more than that allows.
+    pub fn bounded(max_topics: usize, total: Total) -> Self {
+        // The canary is not counted: whether topics work is another question than whether there is room.
+        let canary = Arc::new(Entry::new(super::CANARY, Total::default()));
+        Self { topics: RwLock::default(), max_topics, private: Mutex::default(), total, canary }
     }
 
     pub(super) fn open(&self, topic: &Topic, limits: Limits) -> Result<Arc<Entry>, Failure> {
@@ -60,9 +71,40 @@ impl Memory {
             let message = format!("the server keeps at most {} topics", self.max_topics);
             return Err(Failure::new(Reason::TopicLimit, message).retry_after(std::time::Duration::from_secs(1)));
         }
-        let entry = Arc::new(Entry::new(limits));
+        let entry = Arc::new(Entry::new(limits, self.total.clone()));
         topics.insert(topic.clone(), entry.clone());
         Ok(entry)
+    }
+
+    pub(super) fn private(&self, limits: Limits) -> Arc<Entry> {
+        let entry = Arc::new(Entry::new(limits, self.total.clone()));
+        self.private.lock().push(Arc::downgrade(&entry));
+        entry
+    }
+
+    pub(super) fn total(&self) -> &Total {
+        &self.total
+    }
+
+    /// Cuts the longest histories down to one length, such that there is room again; returns the bytes dropped. Nothing is
+    /// done, and nothing looked at, while there is room.
+    pub(super) fn make_room(&self) -> u64 {
+        let surplus = self.total.surplus();
+        if surplus == 0 {
+            return 0;
+        }
+        let mut entries: Vec<_> = self.topics.read().values().cloned().collect();
+        entries.extend(self.private.lock().iter().filter_map(Weak::upgrade));
+        let sized = entries.into_iter().map(|entry| {
+            let (_, bytes) = entry.log.read().size();
+            (bytes, entry)
+        });
+        let mut sized: Vec<_> = sized.filter(|(bytes, _)| *bytes > 0).collect();
+        sized.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let sizes: Vec<_> = sized.iter().map(|(bytes, _)| *bytes).collect();
+        let length = common_length(&sizes, surplus);
+        let longer = sized.iter().take_while(|(bytes, _)| *bytes > length);
+        longer.map(|(_, entry)| entry.log.write().trim_to(length)).sum()
     }
 
     pub(super) fn canary(&self) -> Arc<Entry> {
@@ -87,6 +129,7 @@ impl Memory {
     }
 
     pub(super) fn sweep(&self) -> Vec<Topic> {
+        self.private.lock().retain(|entry| entry.strong_count() > 0);
         let (mut dropped, mut after): (_, Option<Topic>) = (Vec::new(), None);
         loop {
             let chunk = self.chunk(after.as_ref());
@@ -128,8 +171,8 @@ impl Memory {
 }
 
 impl Entry {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { log: RwLock::new(Log::new(limits)), listener: RwLock::default() }
+    pub(super) fn new(limits: Limits, total: Total) -> Self {
+        Self { log: RwLock::new(Log::new(limits).counted(total)), listener: RwLock::default() }
     }
 
     pub(super) fn publish(&self, event: NewEvent) -> Result<Published, Failure> {
@@ -160,5 +203,42 @@ impl Entry {
 
     pub(super) fn listen(&self, listener: Weak<dyn Listener>) {
         *self.listener.write() = Some(listener);
+    }
+}
+
+/// The length to cut histories down to, so that they are `surplus` bytes shorter together: those that are no longer than
+/// it lose nothing. `sizes` are theirs, the longest first.
+fn common_length(sizes: &[u64], surplus: u64) -> u64 {
+    let mut sum = 0;
+    for (index, size) in sizes.iter().enumerate() {
+        sum += size;
+        let next = sizes.get(index + 1).copied().unwrap_or(0);
+        let length = sum.saturating_sub(surplus) / (index as u64 + 1);
+        if sum >= surplus && length >= next {
+            return length;
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_longest_are_cut_to_one_length_and_no_further_than_they_must(
+            mut sizes in prop::collection::vec(1_u64..10_000, 1..40),
+            surplus in 1_u64..100_000,
+        ) {
+            sizes.sort_unstable_by_key(|size| std::cmp::Reverse(*size));
+            let length = common_length(&sizes, surplus);
+            let cut = |length: u64| sizes.iter().map(|size| size.saturating_sub(length)).sum::<u64>();
+            prop_assert!(cut(length) >= surplus || length == 0);
+            // One byte more of each would be too little.
+            prop_assert!(cut(length + 1) < surplus || surplus >= sizes.iter().sum());
+        }
     }
 }

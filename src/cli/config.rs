@@ -66,11 +66,12 @@ const EXAMPLES: &str = "\
 Examples:
   bowline config                                   every setting, its value and where it came from
   bowline config --check --config bowline.toml     is this file right? exit code 0 or 1
-  bowline config --defaults > bowline.toml         the documented defaults, to start a file from";
+  bowline config --defaults > bowline.toml         the documented defaults, to start a file from
+  bowline config --memory                          what peers and topics can make the server hold at worst";
 
 /// Print the configuration the server would start with, or check it
 #[derive(Debug, ClapArgs)]
-#[command(after_help = EXAMPLES, group = ArgGroup::new("what").args(["check", "defaults"]))]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("what").args(["check", "defaults", "memory"]))]
 pub(super) struct Args {
     #[command(flatten)]
     selection: Selection,
@@ -80,6 +81,9 @@ pub(super) struct Args {
     /// Print the documented defaults instead
     #[arg(long)]
     defaults: bool,
+    /// Print instead what peers and topics can make the server hold at worst, and which settings bound it
+    #[arg(long)]
+    memory: bool,
 }
 
 /// Prints the merged configuration as TOML with the source of each value, secrets redacted.
@@ -88,7 +92,11 @@ pub(super) fn run(args: Args) -> Result<(), Stop> {
         DEFAULTS.to_owned()
     } else {
         let loaded = args.selection.load()?;
-        if args.check { String::new() } else { loaded.to_toml() }
+        match (args.check, args.memory) {
+            (true, _) => String::new(),
+            (_, true) => loaded.config.worst_case().to_string(),
+            _ => loaded.to_toml(),
+        }
     };
     use std::io::Write as _;
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| Stop::stdout(&error))

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::MemoryLimit;
+
 /// `[server]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -10,6 +12,8 @@ pub struct Config {
     pub node: String,
     /// Threads that serve clients; 0 for one per core.
     pub worker_threads: usize,
+    /// What the memory is held to that peers and topics can take at worst: settings that allow more stop the start.
+    pub memory_limit: MemoryLimit,
 }
 
 impl Config {

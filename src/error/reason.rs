@@ -121,6 +121,10 @@ reasons! {
     UnknownTopic = "UNKNOWN_TOPIC", NotFound, None, Client;
     /// The server keeps as many topics as it may.
     TopicLimit = "TOPIC_LIMIT", ResourceExhausted, Retry, Nobody;
+    /// The server answers as many calls at once as it may.
+    CallLimit = "CALL_LIMIT", ResourceExhausted, Retry, Nobody;
+    /// All histories together hold as much as they may, and room could not be made yet.
+    HistoryLimit = "HISTORY_LIMIT", ResourceExhausted, Retry, Nobody;
     /// A newer connection of the client opened the session.
     TakenOver = "TAKEN_OVER", Aborted, Fatal, Nobody;
     /// The session did not keep up, and its delivery policy says that it ends then.

@@ -36,8 +36,8 @@ impl From<Failure> for Status {
 
 /// Whether it is a limit that was reached.
 fn is_quota(reason: Reason) -> bool {
-    use Reason::{MaxConnections, OpenRate, PublishRate, SessionLimit, TopicLimit};
-    matches!(reason, MaxConnections | OpenRate | PublishRate | SessionLimit | TopicLimit)
+    use Reason::{CallLimit, HistoryLimit, MaxConnections, OpenRate, PublishRate, SessionLimit, TopicLimit};
+    matches!(reason, CallLimit | HistoryLimit | MaxConnections | OpenRate | PublishRate | SessionLimit | TopicLimit)
 }
 
 /// The header of a status's details, which every status of the house has.

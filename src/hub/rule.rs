@@ -27,6 +27,8 @@ pub struct Config {
     pub max_publishes_per_second: u32,
     /// Most bytes of their payloads in a second; 0: as many as come.
     pub max_publish_rate: ByteSize,
+    /// Most bytes of memory that all topics hold together; 0 for no limit but their own.
+    pub max_total_history: ByteSize,
     /// How long a publish is recognised as a repeat of one before.
     #[serde(with = "humantime_serde")]
     pub dedupe_window: Duration,
@@ -57,6 +59,7 @@ impl Default for Config {
             max_per_client: 10_000,
             max_publishes_per_second: 0,
             max_publish_rate: ByteSize::b(0),
+            max_total_history: ByteSize::b(0),
             dedupe_window: Duration::from_secs(180),
             max_members: 10_000,
             rules: rules.into_iter().filter_map(rule).collect(),
@@ -68,6 +71,12 @@ impl Config {
     /// The rule for a topic.
     pub fn rule(&self, topic: &Topic) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.pattern.matches(topic))
+    }
+
+    /// Most bytes that one topic can hold, of those whose class is asked for.
+    pub fn bytes_of_topic(&self, of: impl Fn(Class) -> bool) -> u64 {
+        let rules = self.rules.iter().filter(|rule| of(rule.class));
+        rules.map(|rule| rule.limits(self.dedupe_window).worst_bytes()).max().unwrap_or(0)
     }
 
     /// Everything wrong with the section, as `(key, sentence)`.

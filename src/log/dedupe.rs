@@ -11,13 +11,18 @@ use std::{
 use crate::{
     error::{Failure, Reason},
     planted::{self, Bug},
-    types::{Dedupe, Producer, Seq, Timestamp},
+    types::{Dedupe, MAX_DEDUPE_LEN, Producer, Seq, Timestamp},
 };
 
 /// Most dedupe ids remembered for one topic; the oldest goes first.
 const MAX_IDS: usize = 100_000;
 /// Most sessions whose numberings are remembered for one topic; those that have published least recently go first.
 const MAX_PRODUCERS: usize = 10_000;
+
+/// Bytes of memory that an id takes beside its text, which is kept twice.
+const PER_ID: u64 = 160;
+/// Bytes of memory that a session's numbering takes beside its places.
+const PER_PRODUCER: u64 = 256;
 
 type Place = (u64, Timestamp);
 
@@ -34,6 +39,10 @@ pub(super) struct Dedupes {
     id_order: VecDeque<(Timestamp, String)>,
     producers: HashMap<Producer, Numbering>,
     next_expiry: Timestamp,
+    /// Bytes of the texts of all ids.
+    id_bytes: u64,
+    /// Places of all numberings.
+    places: u64,
 }
 
 /// One session's numbering: the places of its latest publishes.
@@ -59,7 +68,18 @@ impl Dedupes {
             id_order: VecDeque::new(),
             producers: HashMap::new(),
             next_expiry: Timestamp(0),
+            id_bytes: 0,
+            places: 0,
         }
+    }
+
+    /// Most bytes of memory that can be remembered.
+    pub(super) fn worst_bytes(depth: usize) -> u64 {
+        if depth == 0 {
+            return 0;
+        }
+        let ids = MAX_IDS as u64 * (PER_ID + 2 * MAX_DEDUPE_LEN as u64);
+        ids + MAX_PRODUCERS as u64 * (PER_PRODUCER + (depth * size_of::<Place>()) as u64)
     }
 
     pub(super) fn judge(&self, dedupe: &Dedupe) -> Result<Verdict, Failure> {
@@ -117,7 +137,9 @@ impl Dedupes {
                 && let Some((_, oldest)) = self.id_order.pop_front()
             {
                 self.ids.remove(&oldest);
+                self.id_bytes -= oldest.len() as u64;
             }
+            self.id_bytes += id.len() as u64;
             self.ids.insert(id.clone(), place);
             self.id_order.push_back((place.1, id.clone()));
         }
@@ -129,6 +151,8 @@ impl Dedupes {
             if seq.number > numbering.last {
                 if numbering.places.len() == self.depth {
                     numbering.places.pop_front();
+                } else {
+                    self.places += 1;
                 }
                 numbering.places.push_back(place);
                 numbering.last = seq.number;
@@ -141,11 +165,12 @@ impl Dedupes {
         let horizon = now.minus(self.window);
         while let Some((_, id)) = self.id_order.pop_front_if(|(stored, _)| *stored < horizon) {
             self.ids.remove(&id);
+            self.id_bytes -= id.len() as u64;
         }
         if now >= self.next_expiry {
             self.next_expiry =
                 Timestamp(now.0.saturating_add(u64::try_from(self.window.as_micros() / 4).unwrap_or(u64::MAX)));
-            self.producers.retain(|_, numbering| numbering.places.back().is_some_and(|(_, time)| *time >= horizon));
+            self.keep_producers(|numbering| numbering.places.back().is_some_and(|(_, time)| *time >= horizon));
         }
     }
 
@@ -155,7 +180,23 @@ impl Dedupes {
         let mut times: Vec<_> = self.producers.values().map(newest).collect();
         let (_, horizon, _) = times.select_nth_unstable(MAX_PRODUCERS / 10);
         let horizon = *horizon;
-        self.producers.retain(|_, numbering| newest(numbering) > horizon);
+        self.keep_producers(|numbering| newest(numbering) > horizon);
+    }
+
+    fn keep_producers(&mut self, keep: impl Fn(&Numbering) -> bool) {
+        let places = &mut self.places;
+        self.producers.retain(|_, numbering| {
+            let kept = keep(numbering);
+            *places -= if kept { 0 } else { numbering.places.len() as u64 };
+            kept
+        });
+    }
+
+    /// Bytes of memory that all of it takes.
+    pub(super) fn weight(&self) -> u64 {
+        let ids = self.ids.len() as u64 * PER_ID + self.id_bytes * 2;
+        let producers = self.producers.len() as u64 * PER_PRODUCER;
+        ids + producers + self.places * size_of::<Place>() as u64
     }
 
     pub(super) fn last_seq(&self, producer: &Producer) -> u64 {

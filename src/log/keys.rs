@@ -15,6 +15,10 @@ use crate::{
     types::{NewEvent, Operation, Producer, Timestamp},
 };
 
+/// Bytes of memory that a key takes beside the record of its latest event: its entries in both maps, and its own copy,
+/// which is rarely long.
+const PER_KEY: u64 = 384;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Keys {
@@ -48,6 +52,12 @@ struct Latest {
 impl Keys {
     pub(super) fn new(max_keys: usize, max_bytes: u64) -> Self {
         Self { max_keys, max_bytes, ..Self::default() }
+    }
+
+    /// Most bytes of memory that so many keys can take beside the records of their latest events. There are no more
+    /// tombstones than events in the history, each of which weighs more than its tombstone.
+    pub(super) fn worst_bytes(max_keys: usize) -> u64 {
+        max_keys as u64 * 2 * PER_KEY
     }
 
     /// Checks that an event may become the latest of its key: INVALID_FIELD without a key, KEY_LIMIT if there is no
@@ -158,6 +168,11 @@ impl Keys {
         }
         rows.sort_unstable_by_key(|row| row.0);
         rows
+    }
+
+    /// Bytes of memory that the keys and their latest events take; of those removed, the event is the history's.
+    pub(super) fn weight(&self) -> u64 {
+        self.bytes + self.latest.len() as u64 * PER_KEY
     }
 
     /// How many keys are set.

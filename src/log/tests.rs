@@ -302,3 +302,71 @@ fn a_topic_that_remembers_no_publishes_stores_a_repeat_twice() {
     let offsets = [(); 2].map(|()| log.append(event(dedupe.clone()), at(1)).unwrap().cursor.offset);
     assert_eq!(offsets, [1, 2]);
 }
+
+/// What is counted is what a log holds, whatever became of it, and nothing is left of one that is gone.
+#[test]
+fn what_a_log_holds_is_counted_until_it_is_gone() {
+    let total = Total::default();
+    let (client, session) = (ClientId::parse("a").unwrap(), SessionId::parse("s").unwrap());
+    let producer = Producer::new(client, session);
+    let limits = Limits { max_bytes: 4000, max_keys: 8, ..LIMITS };
+    let mut logs = [LIMITS, limits].map(|limits| Log::new(limits).counted(total.clone()));
+    let mut last = 0;
+    for second in 1..2000 {
+        let log = &mut logs[fastrand::usize(..2)];
+        match fastrand::u8(..10) {
+            0 => log.trim(at(second)),
+            1 => drop(log.trim_to(fastrand::u64(..4000))),
+            2 => drop(log.remove_owned(&producer, at(second))),
+            3 => log.discard_through(log.floor().offset + fastrand::u64(..4)),
+            _ => {
+                let delete = fastrand::bool();
+                let id = fastrand::bool().then(|| fastrand::u64(..1000).to_string());
+                let event = NewEvent {
+                    key: fastrand::u8(..20).to_string().into(),
+                    operation: if delete { Operation::Delete } else { Operation::Put },
+                    payload: vec![0; fastrand::usize(..800)].into(),
+                    scope: fastrand::bool().then(|| producer.clone()),
+                    dedupe: Dedupe { id, seq: None },
+                    ..NewEvent::default()
+                };
+                // Refused for want of room for the key, now and then.
+                log.append(event, at(second)).ok();
+            }
+        }
+        let weigh = |log: &Log| {
+            let events: u64 = log.after(0).map(Record::weight).sum();
+            assert_eq!(events, log.size().1);
+            events + log.keys().map_or(0, Keys::weight) + log.dedupes.weight()
+        };
+        logs.iter_mut().for_each(|log| log.trim(at(second)));
+        last = logs.iter().map(weigh).sum();
+        assert_eq!(total.bytes(), last);
+    }
+    assert!(last > 0);
+    drop(logs);
+    assert_eq!(total.bytes(), 0);
+}
+
+#[test]
+fn what_a_reader_is_waited_for_to_read_is_not_cut() {
+    let mut log = filled(10);
+    let hold = log.hold(4).unwrap();
+    assert!(log.trim_to(0) > 0);
+    assert_eq!(offsets(&log, 0), [5, 6, 7, 8, 9, 10]);
+    log.release_hold(hold);
+    log.trim_to(log.size().1 / 2);
+    assert_eq!(offsets(&log, 0), [8, 9, 10]);
+}
+
+#[test]
+fn at_the_limit_of_all_repeats_are_answered_and_keys_can_be_removed_but_nothing_is_stored() {
+    let total = Total::new(1);
+    let mut log = Log::new(Limits { max_keys: 8, ..LIMITS }).counted(total.clone());
+    let put = |id: &str| NewEvent { key: "k".into(), ..event(Dedupe { id: Some(id.to_owned()), seq: None }) };
+    let first = log.append(put("1"), at(1)).unwrap();
+    assert!(log.append(put("1"), at(2)).is_ok_and(|again| again.duplicate && again.cursor == first.cursor));
+    assert_eq!(log.append(put("2"), at(2)).unwrap_err().reason, Reason::HistoryLimit);
+    log.append(NewEvent { operation: Operation::Delete, ..put("3") }, at(3)).unwrap();
+    assert_eq!(log.keys().unwrap().len(), 0);
+}

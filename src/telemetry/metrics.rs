@@ -116,6 +116,10 @@ instruments! {
     gaps: ByReason = "bowline_gaps";
     /// Topics active on this replica.
     pub topics_active: Gauge = "bowline_topics_active";
+    /// Memory that the histories of all topics take, bytes, with what is remembered of their publishes and keys.
+    pub history_bytes: Gauge = "bowline_history_bytes";
+    /// Bytes dropped from the longest histories, because all together held what they may (`topics.max_total_history`).
+    pub history_trimmed_bytes: Counter = "bowline_history_trimmed_bytes";
     /// Events stored by publishes that came through this replica.
     pub events_published: Counter = "bowline_events_published";
     /// Payload bytes of the events published.

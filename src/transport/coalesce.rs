@@ -26,7 +26,7 @@ use super::{
 
 /// Most bytes collected before they go out in the middle of a turn. When the socket does not take them, HTTP/2 waits;
 /// so this is also what a peer that stops reading can hold here.
-const BOUND: usize = 64 * 1024;
+pub(super) const BOUND: usize = 64 * 1024;
 
 /// Bytes of what a peer still sends that are read, and thrown away, at once.
 const UNREAD: usize = 8 * 1024;

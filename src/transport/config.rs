@@ -76,6 +76,8 @@ pub struct Config {
 
     /// Streams a peer may have open at once on one transport.
     pub max_concurrent_streams: u32,
+    /// Unary calls at once on the whole server.
+    pub max_unary_calls: usize,
     /// Bytes a peer may send on one stream before we have read them.
     pub stream_window: ByteSize,
     /// The same over all streams of a transport. Keep it far above `stream_window`: HTTP/2's budget for tiny unread
@@ -124,6 +126,7 @@ impl Default for Config {
             max_age: Duration::from_secs(30 * 60),
             goaway_timeout: Duration::from_secs(60),
             max_concurrent_streams: 128,
+            max_unary_calls: 256,
             stream_window: ByteSize::kib(256),
             connection_window: ByteSize::mib(16),
             max_send_buffer: ByteSize::kib(64),
@@ -168,6 +171,7 @@ impl Config {
         let counts = [
             ("backlog", u64::from(self.backlog), most),
             ("max_transports", self.max_transports as u64, most),
+            ("max_unary_calls", self.max_unary_calls as u64, most),
             ("max_tls_handshakes", self.max_tls_handshakes as u64, most),
             ("max_header_fields", self.max_header_fields as u64, most),
             ("max_concurrent_streams", u64::from(self.max_concurrent_streams), most),

@@ -19,7 +19,7 @@ const MAX_HEADERS: usize = 32;
 /// Most bytes of all header names and values of an event.
 const MAX_HEADER_BYTES: usize = 4096;
 /// Longest dedupe id, bytes.
-const MAX_DEDUPE_LEN: usize = 128;
+pub(crate) const MAX_DEDUPE_LEN: usize = 128;
 /// Longest `traceparent`, bytes: 55 in its present version, and room for another.
 const MAX_TRACEPARENT_LEN: usize = 64;
 /// Longest `tracestate`, bytes: what its specification has everybody pass on.

@@ -16,6 +16,7 @@ mod descriptors;
 mod gate;
 mod handshake;
 mod liveness;
+mod memory;
 mod metrics;
 #[path = "../support/pki.rs"]
 #[allow(unreachable_pub, reason = "shared with tests that use more of it")]

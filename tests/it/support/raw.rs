@@ -54,6 +54,18 @@ impl RawTransport {
         }
     }
 
+    /// A call with one message, whose answer is not read; it goes on until what is returned is dropped.
+    pub(crate) async fn unary(&self, path: &str, message: &impl prost::Message) -> RecvStream {
+        let request = Request::post(format!("http://{}{path}", self.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
+        let (response, mut send) = self.http.clone().send_request(request, false).unwrap();
+        send.send_data(grpc_message(&message.encode_to_vec()), true).unwrap();
+        within("the head of a response", response).await.unwrap().into_body()
+    }
+
     /// Another `StreamData` call.
     pub(crate) async fn call(&self) -> RawCall {
         self.begin(self.stream_data()).await

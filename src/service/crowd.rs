@@ -1,0 +1,138 @@
+//! How many calls there may be at once that are no conversations: each may bring a large message, and its client need not
+//! take the answer, so that without a limit they would be the one thing here that has none.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::{self, Either, Ready};
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Status, body::Body};
+use tower::Service;
+
+use crate::error::{Failure, Reason};
+
+/// Streams, which have limits of their own, or keep nothing.
+const STREAMS: [&str; 2] = ["/bowline.v1.StreamService/StreamData", "/grpc.health.v1.Health/Watch"];
+/// How long whoever is refused is to wait.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A service that takes so many calls at once; streams are not counted.
+#[derive(Debug, Clone)]
+pub struct Crowd<S> {
+    service: S,
+    places: Arc<Semaphore>,
+    most: usize,
+}
+
+impl<S> Crowd<S> {
+    /// At most `most` calls at once; one more is refused with CALL_LIMIT.
+    pub fn new(service: S, most: usize) -> Self {
+        Self { service, places: Arc::new(Semaphore::new(most)), most }
+    }
+
+    fn refuse(&self) -> Response<Body> {
+        let message = format!("the server answers at most {} calls at once", self.most);
+        Status::from(Failure::new(Reason::CallLimit, message).retry_after(PAUSE)).into_http()
+    }
+}
+
+impl<S, R> Service<Request<R>> for Crowd<S>
+where
+    S: Service<Request<R>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Unpin,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response<Body>, Infallible>>, Held<S::Future>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        let place = match STREAMS.contains(&request.uri().path()) {
+            true => None,
+            false => match self.places.clone().try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => return Either::Left(future::ready(Ok(self.refuse()))),
+            },
+        };
+        Either::Right(Held { future: self.service.call(request), place })
+    }
+}
+
+/// A call whose response has not begun, and its place.
+#[derive(Debug)]
+pub struct Held<F> {
+    future: F,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl<F> Future for Held<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ok(response) = ready!(Pin::new(&mut self.future).poll(cx));
+        let place = self.place.take();
+        Poll::Ready(Ok(match place {
+            Some(place) => response.map(|body| Body::new(HeldBody { body, _place: place })),
+            None => response,
+        }))
+    }
+}
+
+/// The answer, which keeps the call's place until it is gone.
+#[derive(Debug)]
+struct HeldBody {
+    body: Body,
+    _place: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for HeldBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn every_stream_of_ours_is_known() {
+        let files = prost_types::FileDescriptorSet::decode(crate::proto::DESCRIPTORS).unwrap().file;
+        let mut streams = Vec::new();
+        for file in &files {
+            for service in &file.service {
+                let methods = service.method.iter().filter(|m| m.client_streaming() || m.server_streaming());
+                streams.extend(methods.map(|m| format!("/{}.{}/{}", file.package(), service.name(), m.name())));
+            }
+        }
+        streams.sort();
+        assert_eq!(streams, STREAMS);
+    }
+}
