@@ -12,11 +12,11 @@ use std::{
 };
 
 use aws_lc_rs::hmac;
-use base64::{engine::general_purpose::URL_SAFE_NO_PAD, Engine as _};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bowline::{
     auth::{Ask, Auth},
     config::{self, Flag, Sources},
-    proto::v1::{self, stream_data_request::Frame, StreamDataRequest, StreamDataResponse},
+    proto::v1::{self, StreamDataRequest, StreamDataResponse, stream_data_request::Frame},
     telemetry::metrics::Metrics,
     types::{Cursor, Topic, TopicPattern, TransportHandle},
 };
@@ -31,13 +31,8 @@ use tonic::codec::BufferSettings;
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its corpus.
-pub const ALL: [(&str, Target); 5] = [
-    ("claims", claims),
-    ("config", config),
-    ("cursor", cursor),
-    ("frames", frames),
-    ("topic_pattern", topic_pattern),
-];
+pub const ALL: [(&str, Target); 5] =
+    [("claims", claims), ("config", config), ("cursor", cursor), ("frames", frames), ("topic_pattern", topic_pattern)];
 
 /// What the issuer of `claims` signs with.
 const SECRET: &str = "a secret of the fuzzer, which is no secret";
@@ -62,7 +57,8 @@ fn believer() -> &'static Auth {
 /// A token is refused, or its issuer has said all that is asked of it. The bytes are a token, and the claims of one that
 /// the issuer has signed.
 pub fn claims(bytes: &[u8]) {
-    let transport = TransportHandle::new(([127, 0, 0, 1], 1).into(), CancellationToken::new());
+    let transport =
+        TransportHandle::new(([127, 0, 0, 1], 1).into(), CancellationToken::new(), std::time::Duration::ZERO);
     if let Ok(text) = str::from_utf8(bytes) {
         assert!(believer().admit_by(text, &transport).is_err(), "nobody has signed that");
     }
@@ -72,7 +68,10 @@ pub fn claims(bytes: &[u8]) {
     let Ok(caller) = believer().admit_by(&token, &transport) else { return };
     let said: serde_json::Value = serde_json::from_slice(bytes).expect("claims that could be read");
     assert_eq!(said["iss"], "i", "another issuer");
-    assert!(said["aud"] == "b" || said["aud"].as_array().is_some_and(|all| all.iter().any(|one| one == "b")), "not for us");
+    assert!(
+        said["aud"] == "b" || said["aud"].as_array().is_some_and(|all| all.iter().any(|one| one == "b")),
+        "not for us"
+    );
     let client = caller.identity().client().expect("a token names somebody");
     assert_eq!(Some(client.as_str()), said["sub"].as_str(), "another client");
     assert!(caller.identity().expires().is_some() && said["exp"].is_number(), "it never runs out");

@@ -84,6 +84,14 @@ impl Config {
             );
             all.push(("drain.spread".to_owned(), sentence));
         }
+        if self.auth.mode.takes_certificates() && !self.transport.tls.wants_client_certificates() {
+            let sentence = format!(
+                "is {:?}, but transport.tls asks clients for no certificate; set transport.tls.enabled and \
+                 transport.tls.client_ca_file",
+                self.auth.mode.as_str()
+            );
+            all.push(("auth.mode".to_owned(), sentence));
+        }
         let admin = self.admin.enabled.then_some(("admin.listen", self.admin.listen));
         for (key, address) in [("transport.listen", self.transport.listen)].into_iter().chain(admin) {
             if self.auth.mode == auth::Mode::Loopback && !address.ip().is_loopback() {

@@ -68,6 +68,18 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Anonymous => "anonymous",
+            Self::Jwt => "jwt",
+            Self::Mtls => "mtls",
+            Self::JwtOrMtls => "jwt_or_mtls",
+            Self::JwtAndMtls => "jwt_and_mtls",
+        }
+    }
+
     /// Whether clients name themselves: nobody has to be believed then, and nobody can be.
     pub fn names_itself(self) -> bool {
         matches!(self, Self::Loopback | Self::Anonymous)

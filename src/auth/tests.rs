@@ -51,7 +51,11 @@ fn public(folder: &Path, algorithm: &str, keys: &str) -> Result<Auth, FileError>
 
 /// A transport without a certificate.
 fn plain() -> TransportHandle {
-    TransportHandle::new(([127, 0, 0, 1], 9).into(), tokio_util::sync::CancellationToken::new())
+    TransportHandle::new(
+        ([127, 0, 0, 1], 9).into(),
+        tokio_util::sync::CancellationToken::new(),
+        std::time::Duration::ZERO,
+    )
 }
 
 /// A transport with a certificate of this name, which runs out so many seconds from now.

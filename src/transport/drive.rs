@@ -81,7 +81,13 @@ impl Clocks {
 
 impl<S> Host<S> {
     /// For transports of a listener with this configuration.
-    pub(super) fn new(service: S, tls: Option<Arc<Tls>>, config: &Config, tasks: &Tasks, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        service: S,
+        tls: Option<Arc<Tls>>,
+        config: &Config,
+        tasks: &Tasks,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let clocks = Clocks {
             greeting_timeout: config.greeting_timeout,
             write_timeout: config.write_timeout,

@@ -1,5 +1,6 @@
 //! Who may call, and what each may do, through the real port.
 
+mod certificates;
 mod changes;
 mod credentials;
 mod expiry;
