@@ -6,6 +6,9 @@
 
 #![allow(unreachable_pub, reason = "its modules are its own")]
 
+#[path = "support/admin.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod admin;
 #[path = "interop/proxies.rs"]
 mod proxies;
 #[path = "support/served.rs"]
@@ -37,6 +40,15 @@ fn root() -> &'static Path {
 
 fn server() -> Served {
     Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), SETTINGS)
+}
+
+/// The guard has ended nobody's transport: whatever stock clients do on their own account, bandwidth probes among it, is
+/// right.
+fn nobody_went_too_far(server: &Served) {
+    let admin = admin::Admin::of(server);
+    for cause in ["too_many_pings", "too_many_resets", "too_many_glitches", "too_many_continuations", "write_stalled"] {
+        assert_eq!(admin.metric(&format!("bowline_transports_closed_total{{cause=\"{cause}\"}}")), 0.0, "{cause}");
+    }
 }
 
 /// A folder of our own under `target/`, empty.
@@ -80,6 +92,7 @@ fn a_stock_python_client_converses() {
         .env("BOWLINE_ADDRESS", server.address.to_string()));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("Ran 32 tests"), "all of them ran: {said}");
+    nobody_went_too_far(&server);
 }
 
 #[test]
@@ -108,6 +121,7 @@ fn a_stock_go_client_converses() {
         .env("BOWLINE_ADDRESS", server.address.to_string()));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.matches("--- PASS").count() == 14, "all of them ran: {said}");
+    nobody_went_too_far(&server);
 }
 
 /// Told to leave, the server gives its clients longer than the browser needs to look at that.

@@ -21,6 +21,9 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// Bytes before each message: a flag, and its length.
 const PREFIX: usize = 5;
 
+/// Bytes that there is room for before they come.
+const EAGER: usize = 64 * 1024;
+
 /// See the module.
 pub struct Frames {
     body: Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>,
@@ -76,6 +79,8 @@ impl Frames {
         }
         self.put_aside(PREFIX.saturating_sub(self.partial.len()));
         let Some(length) = length(&self.partial, self.limit)? else { return Ok(None) };
+        // Not all of what is only promised.
+        self.partial.reserve((PREFIX + length - self.partial.len()).min(EAGER));
         self.put_aside(PREFIX + length - self.partial.len());
         if self.partial.len() < PREFIX + length {
             return Ok(None);
