@@ -4,7 +4,7 @@
 //! `make test` sets up what they need, where it can be had. Where it is missing, a test says so and passes; with
 //! BOWLINE_REQUIRE_INTEROP=1, as in CI, it fails.
 
-#![allow(unreachable_pub, reason = "its modules are its own")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "its modules are its own; a test says no more than where")]
 
 #[path = "support/admin.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]

@@ -362,7 +362,7 @@ fn what_a_reader_is_waited_for_to_read_is_not_cut() {
 #[test]
 fn at_the_limit_of_all_repeats_are_answered_and_keys_can_be_removed_but_nothing_is_stored() {
     let total = Total::new(1);
-    let mut log = Log::new(Limits { max_keys: 8, ..LIMITS }).counted(total.clone());
+    let mut log = Log::new(Limits { max_keys: 8, ..LIMITS }).counted(total);
     let put = |id: &str| NewEvent { key: "k".into(), ..event(Dedupe { id: Some(id.to_owned()), seq: None }) };
     let first = log.append(put("1"), at(1)).unwrap();
     assert!(log.append(put("1"), at(2)).is_ok_and(|again| again.duplicate && again.cursor == first.cursor));
