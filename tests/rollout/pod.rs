@@ -69,7 +69,12 @@ impl Container {
             "65532:65532",
         ]);
         command.args(["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]);
-        let of_every_test = ["BOWLINE__TRANSPORT__LISTEN", "BOWLINE__ADMIN__LISTEN", "BOWLINE__TELEMETRY__FORMAT"];
+        let of_every_test = [
+            "BOWLINE__TRANSPORT__LISTEN",
+            "BOWLINE__TRANSPORT__MAX_TRANSPORTS_PER_ADDRESS",
+            "BOWLINE__ADMIN__LISTEN",
+            "BOWLINE__TELEMETRY__FORMAT",
+        ];
         for name in settings.iter().map(|(name, _)| *name).chain(of_every_test) {
             command.args(["--env", name]);
         }
