@@ -8,7 +8,7 @@ use std::{fmt, future::poll_fn, pin::Pin};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body::Body;
-use prost::{Message as _, Name as _};
+use prost::Message as _;
 
 use crate::{
     error::{self, Failure, Reason},
@@ -110,7 +110,7 @@ fn length(bytes: &[u8], limit: usize) -> Result<Option<usize>, Failure> {
 }
 
 fn decode(message: Bytes) -> Result<StreamDataRequest, Failure> {
-    if !proto::is_modest(&StreamDataRequest::full_name(), &message) {
+    if !proto::is_modest::<StreamDataRequest>(&message) {
         return Err(Failure::new(Reason::TooLarge, "a frame has too many fields"));
     }
     StreamDataRequest::decode(message).map_err(|_| Failure::new(Reason::Protocol, "a frame could not be decoded"))

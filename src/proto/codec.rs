@@ -51,7 +51,7 @@ impl<U: Message + Default + Name> codec::Decoder for Decoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // A whole message, in one piece. What a server answers is trusted, and may be long.
-        if U::NAME.ends_with("Request") && !shape::is_modest(&U::full_name(), buffer.chunk()) {
+        if U::NAME.ends_with("Request") && !shape::is_modest::<U>(buffer.chunk()) {
             return Err(Failure::new(Reason::TooLarge, "the request has too many fields").into());
         }
         let read = U::decode(buffer);
