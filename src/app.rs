@@ -11,7 +11,7 @@ use tokio::{
     time::{interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tower::{Layer, layer::util::Stack};
+use tower::Layer as _;
 
 use crate::{
     admin,
@@ -27,7 +27,13 @@ use crate::{
     log::Total,
     proto,
     registry::Registry,
-    service::{self, crowd::Crowd, gate::GateLayer, observe::ObserveLayer},
+    service::{
+        self,
+        caller::{CallerLayer, KnowsCaller},
+        crowd::Crowd,
+        gate::{Gate, GateLayer},
+        observe::{Methods, Observe, ObserveLayer},
+    },
     session::Directory,
     telemetry::{LogLevel, Traces, metrics::Metrics, report},
     transport::{self, Listener, Shutdown},
@@ -127,9 +133,8 @@ impl App {
 
         let end_transports = CancellationToken::new();
         let shutdown = Shutdown { begin: end_transports.clone(), grace: TRANSPORT_GRACE };
-        let services = Crowd::new(service::routes(&shared, &health)?.prepare(), config.transport.max_unary_calls);
-        let services = service::caller::CallerLayer::new(auth).layer(services);
-        let service = around(&config.transport, &metrics, &traces)?.layer(services);
+        let routes = service::routes(&shared, &health)?.prepare();
+        let service = around(routes, auth, &config.transport, &metrics, &traces)?;
         let transports = tasks.spawn("transports", {
             let (tasks, transport) = (tasks.clone(), config.transport);
             async move { transport::serve(listener, service, &transport, &tasks, metrics, shutdown).await }
@@ -184,18 +189,21 @@ impl App {
     }
 }
 
-/// What stands around the services: every call is recorded, also those that do not get in.
-fn around(
+/// The services, and what stands around them: every call is recorded, also those that do not get in.
+fn around<S>(
+    services: S,
+    auth: Arc<Auth>,
     config: &transport::Config,
     metrics: &Arc<Metrics>,
     traces: &Traces,
-) -> anyhow::Result<Stack<GateLayer, ObserveLayer>> {
-    let methods = service::observe::Methods::default()
-        .with(proto::DESCRIPTORS)
-        .context("the descriptors built into the program are broken")?;
+) -> anyhow::Result<Observe<Gate<KnowsCaller<Crowd<S>>>>> {
+    let methods =
+        Methods::default().with(proto::DESCRIPTORS).context("the descriptors built into the program are broken")?;
     let methods = Arc::new(methods);
-    let gate = GateLayer::new(methods.clone(), config.unary_timeout);
-    Ok(Stack::new(gate, ObserveLayer::new(methods, metrics.clone(), traces.clone())))
+    let services = Crowd::new(services, methods.clone(), config.max_unary_calls);
+    let services = CallerLayer::new(auth).layer(services);
+    let services = GateLayer::new(methods.clone(), config.unary_timeout).layer(services);
+    Ok(ObserveLayer::new(methods, metrics.clone(), traces.clone()).layer(services))
 }
 
 async fn follow_phase(metrics: Arc<Metrics>, mut phase: watch::Receiver<Phase>) {

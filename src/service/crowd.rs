@@ -17,25 +17,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 use tower::Service;
 
+use super::observe::Methods;
 use crate::error::{Failure, Reason};
 
-/// Streams, which have limits of their own, or keep nothing.
-const STREAMS: [&str; 2] = ["/bowline.v1.StreamService/StreamData", "/grpc.health.v1.Health/Watch"];
 /// How long whoever is refused is to wait.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A service that takes so many calls at once; streams are not counted.
+/// A service that takes so many calls at once. Streams are not counted: they have limits of their own, or keep nothing.
 #[derive(Debug, Clone)]
 pub struct Crowd<S> {
     service: S,
+    methods: Arc<Methods>,
     places: Arc<Semaphore>,
     most: usize,
 }
 
 impl<S> Crowd<S> {
-    /// At most `most` calls at once; one more is refused with CALL_LIMIT.
-    pub fn new(service: S, most: usize) -> Self {
-        Self { service, places: Arc::new(Semaphore::new(most)), most }
+    /// At most `most` calls at once of methods that are not streams, or not in `methods`; one more is refused with
+    /// CALL_LIMIT.
+    pub fn new(service: S, methods: Arc<Methods>, most: usize) -> Self {
+        Self { service, methods, places: Arc::new(Semaphore::new(most)), most }
     }
 
     fn refuse(&self) -> Response<Body> {
@@ -58,9 +59,9 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let place = match STREAMS.contains(&request.uri().path()) {
-            true => None,
-            false => match self.places.clone().try_acquire_owned() {
+        let place = match self.methods.is_unary(request.uri().path()) {
+            false => None,
+            true => match self.places.clone().try_acquire_owned() {
                 Ok(place) => Some(place),
                 Err(_) => return Either::Left(future::ready(Ok(self.refuse()))),
             },
@@ -113,26 +114,5 @@ impl http_body::Body for HeldBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use prost::Message as _;
-
-    use super::*;
-
-    #[test]
-    fn every_stream_of_ours_is_known() {
-        let files = prost_types::FileDescriptorSet::decode(crate::proto::DESCRIPTORS).unwrap().file;
-        let mut streams = Vec::new();
-        for file in &files {
-            for service in &file.service {
-                let methods = service.method.iter().filter(|m| m.client_streaming() || m.server_streaming());
-                streams.extend(methods.map(|m| format!("/{}.{}/{}", file.package(), service.name(), m.name())));
-            }
-        }
-        streams.sort();
-        assert_eq!(streams, STREAMS);
     }
 }

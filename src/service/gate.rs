@@ -64,9 +64,8 @@ pub struct Gate<S> {
 
 impl<S> Gate<S> {
     /// When the call has to be over, if it has to.
-    fn deadline<R>(&self, request: &Request<R>) -> Result<Option<Instant>, Failure> {
+    fn deadline<R>(&self, request: &Request<R>, is_unary: bool) -> Result<Option<Instant>, Failure> {
         let wished = clock::wished(request.headers())?;
-        let is_unary = self.layer.methods.is_unary(request.uri().path());
         let ours = Some(self.layer.unary_timeout).filter(|limit| is_unary && !limit.is_zero());
         let shorter = wished.into_iter().chain(ours).min();
         // A time that no clock can show is none.
@@ -91,7 +90,8 @@ where
         if let Some(response) = not_grpc(&request) {
             return Gated::Refused(Some(response));
         }
-        let deadline = match self.deadline(&request) {
+        let is_unary = self.layer.methods.is_unary(request.uri().path());
+        let deadline = match self.deadline(&request, is_unary) {
             Ok(deadline) => deadline,
             Err(failure) => return Gated::Refused(Some(Status::from(failure).into_http())),
         };
@@ -102,7 +102,6 @@ where
             }
         }
         // A stream that ends itself in order is given the time to.
-        let is_unary = self.layer.methods.is_unary(request.uri().path());
         let clock = deadline.map(|deadline| Clock::new(if is_unary { deadline } else { deadline + LAST_WORDS / 2 }));
         Gated::Serving { future: self.service.call(request), clock }
     }

@@ -86,5 +86,10 @@ mod tests {
         assert!(methods.find("/grpc.health.v1.Health/Check").is_unary());
         assert_eq!(methods.find("/grpc.health.v1.Health/Watch").grpc_type, "server_stream");
         assert_eq!(methods.find("/any/Thing"), Method::UNKNOWN);
+        // Those that have neither a clock nor a place among the calls: one more is to be thought about.
+        let mut streams: Vec<_> =
+            methods.0.iter().filter(|(_, method)| !method.is_unary()).map(|(path, _)| path).collect();
+        streams.sort();
+        assert_eq!(streams, ["/bowline.v1.StreamService/StreamData", "/grpc.health.v1.Health/Watch"]);
     }
 }
