@@ -257,16 +257,9 @@ async fn one_transport_too_many_is_turned_away_and_a_freed_place_is_used() {
     let (client, connection) = server.client(1000).await;
     assert_eq!(get(&client, "/").await.unwrap().status(), 200);
 
-    let mut refused = server.connect().await;
-    let read = timeout(LIMIT, refused.read(&mut [0; 1])).await.expect("closed at once");
-    assert!(matches!(read, Ok(0) | Err(_)));
-    server.ended("refused").await;
+    server.turns_away("refused").await;
 
-    drop(client);
-    connection.await.unwrap().unwrap();
-    server.ended("closed").await;
-    let (client, _connection) = server.client(1000).await;
-    assert_eq!(get(&client, "/").await.unwrap().status(), 200);
+    server.has_room_after(client, connection).await;
 }
 
 #[tokio::test]

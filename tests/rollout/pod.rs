@@ -9,7 +9,11 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use crate::{admin::Admin, balancer::Balancer, served::Served};
+use crate::{
+    admin::Admin,
+    balancer::Balancer,
+    served::{SETTINGS, Served},
+};
 
 /// `preStop: sleep`, so that the endpoints are known to have gone before the server hears of it.
 pub const PRE_STOP: Duration = Duration::from_millis(1500);
@@ -69,13 +73,7 @@ impl Container {
             "65532:65532",
         ]);
         command.args(["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]);
-        let of_every_test = [
-            "BOWLINE__TRANSPORT__LISTEN",
-            "BOWLINE__TRANSPORT__MAX_TRANSPORTS_PER_ADDRESS",
-            "BOWLINE__ADMIN__LISTEN",
-            "BOWLINE__TELEMETRY__FORMAT",
-        ];
-        for name in settings.iter().map(|(name, _)| *name).chain(of_every_test) {
+        for (name, _) in settings.iter().chain(&SETTINGS) {
             command.args(["--env", name]);
         }
         command.arg(&self.image);

@@ -28,19 +28,22 @@ pub struct Served {
     pub lines: Arc<AtomicU64>,
 }
 
+/// What every server here is told.
+pub const SETTINGS: [(&str, &str); 4] = [
+    ("BOWLINE__TRANSPORT__LISTEN", "127.0.0.1:0"),
+    // Whoever calls it comes from loopback.
+    ("BOWLINE__TRANSPORT__MAX_TRANSPORTS_PER_ADDRESS", "0"),
+    ("BOWLINE__ADMIN__LISTEN", "127.0.0.1:0"),
+    ("BOWLINE__TELEMETRY__FORMAT", "json"),
+];
+
 impl Served {
     /// Starts `bowline serve` with these settings (`BOWLINE__SECTION__KEY`), on free ports of loopback. `program` is
     /// the binary, or a command that ends in it.
     ///
     /// Panics with what the server said, if it does not say in time where it listens.
     pub fn bowline(mut program: Command, settings: &[(&str, &str)]) -> Self {
-        program
-            .arg("serve")
-            .env("BOWLINE__TRANSPORT__LISTEN", "127.0.0.1:0")
-            .env("BOWLINE__ADMIN__LISTEN", "127.0.0.1:0")
-            // Whoever calls a server here comes from loopback.
-            .env("BOWLINE__TRANSPORT__MAX_TRANSPORTS_PER_ADDRESS", "0");
-        program.env("BOWLINE__TELEMETRY__FORMAT", "json").envs(settings.iter().copied());
+        program.arg("serve").envs(SETTINGS).envs(settings.iter().copied());
         Self::spawn(program)
     }
 

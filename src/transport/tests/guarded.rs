@@ -129,10 +129,7 @@ async fn a_transport_that_is_old_is_told_to_leave_and_so_are_its_calls() {
 async fn an_address_has_so_many_transports() {
     let server = Server::start(Config { max_transports_per_address: 1, ..Config::default() });
     let (client, connection) = server.client(1000).await;
-    let mut refused = server.connect().await;
-    let read = timeout(LIMIT, refused.read(&mut [0; 1])).await.expect("closed at once");
-    assert!(matches!(read, Ok(0) | Err(_)));
-    server.ended("too_many_from_address").await;
+    server.turns_away("too_many_from_address").await;
 
     let elsewhere = tokio::net::TcpSocket::new_v4().unwrap();
     elsewhere.bind(([127, 0, 0, 2], 0).into()).unwrap();
@@ -140,11 +137,7 @@ async fn an_address_has_so_many_transports() {
     let (other, _connection) = server.speak(socket, 1000).await;
     assert_eq!(get(&other, "/").await.unwrap().status(), 200);
 
-    drop(client);
-    connection.await.unwrap().unwrap();
-    server.ended("closed").await;
-    let (client, _connection) = server.client(1000).await;
-    assert_eq!(get(&client, "/").await.unwrap().status(), 200);
+    server.has_room_after(client, connection).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,12 @@ use std::{
 use h2::client::SendRequest;
 use http::HeaderMap;
 use http_body::Frame;
-use tokio::{io::AsyncWrite, net::TcpStream, sync::mpsc, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWrite},
+    net::TcpStream,
+    sync::mpsc,
+    task::JoinHandle,
+};
 
 use super::super::*;
 use crate::{
@@ -115,6 +120,27 @@ impl Server {
             .await
             .unwrap();
         (client, self.lifecycle.tasks().spawn("client", connection))
+    }
+
+    /// Closes the next socket at once, which counts as this end.
+    pub(super) async fn turns_away(&self, end: &str) {
+        let mut refused = self.connect().await;
+        let read = timeout(LIMIT, refused.read(&mut [0; 1])).await.expect("closed at once");
+        assert!(matches!(read, Ok(0) | Err(_)));
+        self.ended(end).await;
+    }
+
+    /// Serves another client once this one has gone.
+    pub(super) async fn has_room_after(
+        &self,
+        client: SendRequest<Bytes>,
+        connection: JoinHandle<Result<(), h2::Error>>,
+    ) {
+        drop(client);
+        connection.await.unwrap().unwrap();
+        self.ended("closed").await;
+        let (client, _connection) = self.client(1000).await;
+        assert_eq!(get(&client, "/").await.unwrap().status(), 200);
     }
 
     /// Waits until a transport has ended this way.
