@@ -30,7 +30,7 @@ use std::{
 use bytesize::ByteSize;
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     auth::{Auth, Caller},
@@ -40,7 +40,7 @@ use crate::{
     registry::{Admission, DrainNotice, Entry, Peer, Registry},
     session::Directory,
     telemetry::{Line, Span, Sparing, Traces, metrics::Metrics},
-    types::{KillSwitch, TransportHandle},
+    types::{KillSwitch, TransportHandle, sleep_until_or_forever},
 };
 
 pub use body::OutboxBody;
@@ -319,9 +319,6 @@ async fn outlived(transport: TransportHandle, entry: Arc<Entry>, close_grace: Du
 
 /// Completes when the call's time is over, if it has one.
 async fn late(deadline: Option<Instant>) -> Failure {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
+    sleep_until_or_forever(deadline).await;
     Failure::new(Reason::Deadline, "the time is over that the client gave its call")
 }

@@ -7,13 +7,13 @@ mod config;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 
 pub use self::config::Config;
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::{
+    lifecycle::{Lifecycle, Phase},
+    types::sleep_until_or_forever,
+};
 
 /// What a component lacks whose last word is too old.
 const SILENT: &str = "nothing was heard of it for too long";
@@ -173,13 +173,7 @@ impl Watch {
 
     /// Completes after something changed that came after the last completion, and now and then for nothing. Cancel-safe.
     pub async fn changed(&mut self) {
-        let stale = self.stale_at();
-        let stale = async {
-            match stale {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let stale = sleep_until_or_forever(self.stale_at());
         tokio::select! {
             _ = self.phases.changed() => {}
             _ = self.board.changed() => {}

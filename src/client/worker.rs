@@ -31,7 +31,7 @@ use super::{
     link::{Heard, Link},
     shared::{Attention, SessionKey},
 };
-use crate::proto::v1;
+use crate::{proto::v1, types::sleep_until_or_forever};
 use conversation::{Conversation, Conversations};
 
 /// How long a client that was let go may go on sending.
@@ -150,13 +150,7 @@ impl Worker {
     /// Neither a flood of frames nor one of commands may shut the other out, so each is asked first in turn. Not at
     /// random: what a client does follows from what it sees.
     async fn wait(&mut self) -> Wake {
-        let deadline = self.deadline();
-        let clock = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
+        let clock = sleep_until_or_forever(self.deadline());
         let leaving = self.closing.is_some();
         let command = async {
             match leaving {

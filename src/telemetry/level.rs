@@ -5,17 +5,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 use tracing_subscriber::{
     Registry,
     filter::{LevelFilter, Targets},
     reload,
 };
 
-use crate::types::Timestamp;
+use crate::types::{Timestamp, sleep_until_or_forever};
 
 /// The subscriber is the process's, so what it lets through is as well.
 static OF_PROCESS: OnceLock<LogLevel> = OnceLock::new();
@@ -107,12 +104,7 @@ impl LogLevel {
         let mut setting = self.setting.subscribe();
         loop {
             let end = setting.borrow_and_update().end;
-            let over = async {
-                match end {
-                    Some(end) => sleep_until(end).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let over = sleep_until_or_forever(end);
             tokio::select! {
                 biased;
                 changed = setting.changed() => debug_assert!(changed.is_ok(), "self holds the sender"),

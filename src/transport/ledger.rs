@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Config, guard::Debts};
+use crate::types::network;
 
 /// Addresses in a generation. Two of them, and the room that their tables keep, are about 12 MB.
 const GENERATION: usize = 1 << 17;
@@ -56,7 +57,7 @@ impl Ledger {
 
     /// A place for one more transport of an address, if there is one.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let key = key(address);
+        let key = network(address);
         let mut books = self.books.lock();
         let live = books.live.entry(key).or_default();
         if self.most > 0 && *live >= self.most {
@@ -128,15 +129,6 @@ impl Drop for Place {
     }
 }
 
-/// An IPv4 address, or the /64 that one subscriber has of IPv6. The two do not meet: no /64 that is given to anybody
-/// begins with 32 zeros.
-fn key(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => u64::from(address.to_bits()),
-        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_64_is_one_address_and_a_mapped_one_is_itself() {
-        let parse = |text: &str| key(text.parse().unwrap());
+        let parse = |text: &str| network(text.parse().unwrap());
         assert_eq!(parse("2001:db8:1:2::1"), parse("2001:db8:1:2:ffff::9"));
         assert_ne!(parse("2001:db8:1:2::1"), parse("2001:db8:1:3::1"));
         assert_eq!(parse("::ffff:192.0.2.1"), parse("192.0.2.1"));

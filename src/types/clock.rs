@@ -43,6 +43,14 @@ impl Timestamp {
     }
 }
 
+/// Sleeps until then; without a time, for ever. Cancel-safe.
+pub async fn sleep_until_or_forever(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A wall clock that follows tokio's clock, which a test can pause; a simulation must not see the real one.
 #[cfg(test)]
 pub(crate) mod simulated {

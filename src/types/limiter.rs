@@ -31,10 +31,16 @@ impl Party {
 
     /// An address; of IPv6 the network, because whoever has one address there has 2⁶⁴.
     pub fn address(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(hash(&(1_u8, address))),
-            IpAddr::V6(address) => Self(hash(&(2_u8, &address.segments()[..4]))),
-        }
+        Self(hash(&(1_u8, network(address))))
+    }
+}
+
+/// An IPv4 address, or the /64 that one subscriber has of IPv6. The two do not meet: no /64 that is given to anybody
+/// begins with 32 zeros.
+pub fn network(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
     }
 }
 
