@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use prost::Message;
 
 use super::publish::Sent;
 use crate::{
@@ -179,9 +180,9 @@ impl Pending {
     }
 }
 
-/// Bytes that a publish holds, about.
+/// Bytes of its event.
 pub(super) fn size(publish: &v1::Publish) -> usize {
-    publish.event.as_ref().map_or(0, |event| event.payload.len() + event.key.len())
+    publish.event.as_ref().map_or(0, Message::encoded_len)
 }
 
 /// Copied: what came in may be a small piece of a much larger read buffer.
