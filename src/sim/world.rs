@@ -102,6 +102,11 @@ fn moods(seed: u64) -> Option<Planned> {
     let millis = |rng: &mut Rng, most: u64| Duration::from_millis(rng.u64(..most));
     (rng.u8(..3) == 0).then(|| {
         late::plan(move |event| {
+            // Without a name it is another session on each connection, and these are in no order.
+            let seq = event.dedupe.seq.as_ref();
+            if seq.is_some_and(|seq| seq.producer.session_id().as_str().starts_with('~')) {
+                return None;
+            }
             let stored = millis(&mut rng, 150);
             let answered = stored + millis(&mut rng, 150);
             Some(match rng.u8(..64) {

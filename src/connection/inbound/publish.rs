@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
+use tokio::time::interval;
 
 use super::{
     Inbound, Opener, Served, denied,
@@ -20,6 +21,8 @@ use crate::{
     types::{NewEvent, Published, Seq},
 };
 
+/// How often a client that is not read is taken to have been heard.
+const UNREAD: Duration = Duration::from_secs(1);
 /// How long a client is to wait that has more waiting for the broker than it may.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -108,11 +111,14 @@ impl Inbound {
             self.take(outcome);
         }
         let Opener { request_id, mut work } = opener;
+        let mut unread = interval(UNREAD);
         let done = loop {
             tokio::select! {
                 biased;
                 done = &mut work => break done?,
                 Some(outcome) = self.pending.next() => self.take(outcome),
+                // That nothing is read of the client is not its doing.
+                _ = unread.tick() => self.served.heard(),
             }
         };
         self.served.answer(request_id, done);
@@ -146,6 +152,10 @@ pub(super) struct Sent {
 }
 
 impl Served {
+    fn heard(&self) {
+        self.outbox.entry().vitals().heard(self.shared.registry.clock().millis(), 0);
+    }
+
     /// The lane of that alias, to be told from others that it has at other times.
     fn lane(&self, alias: u32) -> Option<LaneId> {
         self.outbox.with_lane(alias, |lane| LaneId::of(alias, lane))

@@ -144,8 +144,9 @@ impl Frames {
 
     /// Publishes again what may be stored: now, or when the session is open again. Those behind it are refused.
     fn find_out(&mut self, index: usize, at: usize) -> Result<(), Over> {
+        let has_left = self.sender.is_none();
         let seat = &mut self.seats[index];
-        if !seat.opened {
+        if has_left || !seat.opened {
             seat.unanswered[at].resent = true;
             return Ok(());
         }
