@@ -66,7 +66,8 @@ impl Frames {
             published_seq: frame.published_seq,
         };
         self.record(op);
-        self.repeat(index, frame.published_seq)
+        // Who has left sends nothing any more: it will when it comes back.
+        if self.sender.is_some() { self.repeat(index, frame.published_seq) } else { Ok(()) }
     }
 
     fn delivered(&mut self, frame: &v1::Delivery) {
