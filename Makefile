@@ -88,8 +88,10 @@ fmt: ## Format the code and the protocol.
 doc: ## Build the documentation, private items included; a broken link is an error.
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
-bench: ## Measure beside a raw tonic server, in one run; takes minutes. See benches/README.md.
-	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream
+bench: ## Measure beside raw servers of tonic and grpc-go, in one run; takes minutes. See benches/README.md.
+	@.ci/tools peers
+	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream -- \
+	    $$([ ! -x .tools/bin/peer-grpc-go ] || echo --grpc-go .tools/bin/peer-grpc-go)
 
 cost: ## Measure what traces cost, with every fault of a collector; takes minutes. See benches/README.md.
 	cargo bench --locked --features jemalloc --bench traces

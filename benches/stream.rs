@@ -1,7 +1,7 @@
-//! Bowline beside a bare tonic service, in one run: see `benches/README.md` for the method.
+//! Bowline beside a bare tonic service and one in Go, in one run: see `benches/README.md` for the method.
 //!
-//! `make bench`, or `cargo bench --bench stream -- [--rounds N] [--seconds N] [--control] [NAME…]`. With `--control` a
-//! second peer stands in Bowline's place: its ratio is 1, and the spread is the machine's noise.
+//! `make bench`, or `cargo bench --bench stream -- [--rounds N] [--seconds N] [--grpc-go PROGRAM] [--control] [NAME…]`.
+//! With `--control` a second tonic peer stands in Bowline's place: its ratio is 1, and the spread is the machine's noise.
 
 #![allow(unreachable_pub, reason = "its modules are its own")]
 
@@ -23,7 +23,7 @@ mod work;
 use std::{env, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use report::Row;
+use report::Table;
 use served::Served;
 use talker::Side;
 use work::{Clock, Work};
@@ -45,7 +45,16 @@ struct Plan {
     rounds: usize,
     clock: Clock,
     control: bool,
+    /// The peer in Go, if it was built.
+    grpc_go: Option<String>,
     names: Vec<String>,
+}
+
+/// A server that is measured.
+struct Contender {
+    name: &'static str,
+    side: Side,
+    server: Served,
 }
 
 fn main() -> Result<()> {
@@ -60,12 +69,13 @@ fn main() -> Result<()> {
 
 fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
     let clock = Clock { warm_up: Duration::from_secs(1), length: Duration::from_secs(3) };
-    let mut plan = Plan { rounds: 5, clock, control: false, names: Vec::new() };
+    let mut plan = Plan { rounds: 5, clock, control: false, grpc_go: None, names: Vec::new() };
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse::<usize>().ok()).context("a number is missing");
         match argument.as_str() {
             "--bench" => {} // From cargo.
             "--control" => plan.control = true,
+            "--grpc-go" => plan.grpc_go = Some(arguments.next().context("a program is missing")?),
             "--rounds" => plan.rounds = number()?.max(1),
             "--seconds" => plan.clock.length = Duration::from_secs(number()?.max(1) as u64),
             name if WORKS.iter().any(|(known, _)| *known == name) => plan.names.push(argument),
@@ -78,31 +88,45 @@ fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Starts both servers, and lets them work in turns: A B, then B A, so that a drift of the machine meets both alike.
+/// Starts all servers, and lets them work in turns, each round begun by another: so that a drift of the machine meets all
+/// alike.
 async fn measure(plan: Plan) -> Result<()> {
-    let peer = start_peer()?;
-    let (ours, bowline) = if plan.control {
-        (Side::Peer, start_peer()?)
-    } else {
-        let program = cpu::on_server_core(env!("CARGO_BIN_EXE_bowline"));
-        (Side::Bowline, Served::bowline(program, &[]))
-    };
-
-    report::heading(&plan.clock, plan.rounds);
+    let contenders = contenders(&plan)?;
+    let names = contenders.iter().map(|contender| contender.name).collect();
+    let table = Table::begin(names, &plan.clock, plan.rounds);
     for (name, work) in WORKS.iter().filter(|(name, _)| plan.names.is_empty() || plan.names.iter().any(|n| n == name)) {
-        let mut row = Row::default();
+        let mut samples: Vec<Vec<_>> = contenders.iter().map(|_| Vec::new()).collect();
         for round in 0..plan.rounds {
-            let mut turns = [(ours, &bowline, &mut row.bowline), (Side::Peer, &peer, &mut row.peer)];
-            turns.rotate_left(round % 2);
-            for (side, server, samples) in turns {
+            let mut turns: Vec<_> = contenders.iter().zip(&mut samples).collect();
+            turns.rotate_left(round % contenders.len());
+            for (contender, samples) in turns {
                 let topic = format!("{name}.{round}");
-                let sample = work.measure(side, server, &topic, plan.clock).await;
-                samples.push(sample.with_context(|| format!("{name}, {side:?}"))?);
+                let sample = work.measure(contender.side, &contender.server, &topic, plan.clock).await;
+                samples.push(sample.with_context(|| format!("{name}, {}", contender.name))?);
             }
         }
-        report::line(name, &row);
+        table.line(name, &samples);
     }
     Ok(())
+}
+
+/// The first is whose figures are compared with those of the others.
+fn contenders(plan: &Plan) -> Result<Vec<Contender>> {
+    let peer = |name, server| Contender { name, side: Side::Peer, server };
+    let first = if plan.control {
+        peer("control", start_peer()?)
+    } else {
+        let program = cpu::on_server_core(env!("CARGO_BIN_EXE_bowline"));
+        Contender { name: "Bowline", side: Side::Bowline, server: Served::bowline(program, &[]) }
+    };
+    let mut all = vec![first, peer("tonic", start_peer()?)];
+    if let Some(program) = &plan.grpc_go {
+        let mut command = cpu::on_server_core(program);
+        // It has one core; more threads would only get into each other's way.
+        command.env("GOMAXPROCS", "1");
+        all.push(peer("grpc-go", Served::spawn(command)));
+    }
+    Ok(all)
 }
 
 fn start_peer() -> Result<Served> {

@@ -7,45 +7,49 @@ use crate::{
     work::{Clock, Sample},
 };
 
-/// All samples of one kind of work, in the order they were taken.
-#[derive(Default)]
-pub struct Row {
-    /// Bowline's.
-    pub bowline: Vec<Sample>,
-    /// The peer's.
-    pub peer: Vec<Sample>,
+/// The table, a line for each kind of work. The first of the contenders is compared with each of the others.
+pub struct Table {
+    contenders: Vec<&'static str>,
 }
 
-/// Says what the table is, and begins it.
-pub fn heading(clock: &Clock, rounds: usize) {
-    println!(
-        "Server on one core, generator on another; {PAYLOAD} B payload; {rounds} rounds of {:?} each, in turns, after {:?} \
-         of warm-up.\nCPU is the server's own time per message (for fan-out: per delivery), median of the rounds; the ratio \
-         is Bowline's to raw tonic's\nin the same round, median (least to most). Every answer was there, once and in order, or \
-         this would have stopped.\n",
-        clock.length, clock.warm_up
-    );
-    println!(
-        "| work | Bowline µs | tonic µs | ratio | Bowline /s | tonic /s | generator µs | wait p50 µs, Bowline / tonic |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
+impl Table {
+    /// Says what the table is, and begins it.
+    pub fn begin(contenders: Vec<&'static str>, clock: &Clock, rounds: usize) -> Self {
+        println!(
+            "Server on one core, generator on another; {PAYLOAD} B payload; {rounds} rounds of {:?} each, in turns, after \
+             {:?} of warm-up.\nCPU is the server's own time per message (for fan-out: per delivery), median of the rounds; a \
+             ratio is {}'s to another's\nin the same round, median (least to most). Every answer was there, once and in \
+             order, or this would have stopped.\n",
+            clock.length, clock.warm_up, contenders[0]
+        );
+        let each = |what: &str| contenders.iter().map(|name| format!("{name} {what}")).collect::<Vec<_>>();
+        let to = contenders[1..].iter().map(|name| format!("to {name}")).collect();
+        let last = vec!["generator µs".to_owned(), format!("wait p50 µs, {}", contenders.join(" / "))];
+        let columns = [vec!["work".to_owned()], each("µs"), to, each("/s"), last].concat();
+        println!("| {} |", columns.join(" | "));
+        println!("|{}", "---|".repeat(columns.len()));
+        Self { contenders }
+    }
+
+    /// All samples of one kind of work: of each contender, in the order they were taken.
+    pub fn line(&self, name: &str, samples: &[Vec<Sample>]) {
+        assert_eq!(samples.len(), self.contenders.len());
+        let (first, others) = samples.split_first().expect("contenders");
+        let costs = samples.iter().map(|all| format!("{:.2}", median(all.iter().map(cost)))).collect();
+        let rates = samples.iter().map(|all| format!("{:.0}", median(all.iter().map(rate)))).collect();
+        let generator = median(first.iter().map(|s| s.generator.as_secs_f64() * 1e6 / s.messages as f64));
+        let waits = samples.iter().map(|all| wait(all)).collect::<Vec<_>>().join(" / ");
+        let ratios = others.iter().map(|other| ratio(first, other)).collect();
+        let cells = [vec![name.to_owned()], costs, ratios, rates, vec![format!("{generator:.2}"), waits]].concat();
+        println!("| {} |", cells.join(" | "));
+    }
 }
 
-/// One kind of work.
-pub fn line(name: &str, row: &Row) {
-    let ratios: Vec<f64> = row.bowline.iter().zip(&row.peer).map(|(a, b)| cost(a) / cost(b)).collect();
+/// Round by round.
+fn ratio(first: &[Sample], other: &[Sample]) -> String {
+    let ratios: Vec<f64> = first.iter().zip(other).map(|(a, b)| cost(a) / cost(b)).collect();
     let (least, most) = ratios.iter().fold((f64::MAX, 0.0_f64), |(low, high), &r| (low.min(r), high.max(r)));
-    println!(
-        "| {name} | {:.2} | {:.2} | **{:.2}** ({least:.2} to {most:.2}) | {:.0} | {:.0} | {:.2} | {} / {} |",
-        median(row.bowline.iter().map(cost)),
-        median(row.peer.iter().map(cost)),
-        median(ratios.iter().copied()),
-        median(row.bowline.iter().map(rate)),
-        median(row.peer.iter().map(rate)),
-        median(row.bowline.iter().map(|s| s.generator.as_secs_f64() * 1e6 / s.messages as f64)),
-        wait(&row.bowline),
-        wait(&row.peer),
-    );
+    format!("**{:.2}** ({least:.2} to {most:.2})", median(ratios.into_iter()))
 }
 
 /// Microseconds of the server's CPU per message.

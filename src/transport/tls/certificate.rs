@@ -5,10 +5,10 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use rustls::pki_types::CertificateDer;
-use x509_parser::{
-    certificate::X509Certificate,
-    extensions::GeneralName,
-    prelude::{FromDer as _, SubjectAlternativeName},
+use x509_cert::{
+    Certificate,
+    der::Decode as _,
+    ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
 use super::ClientName;
@@ -41,37 +41,33 @@ pub(super) fn facts(certificate: &CertificateDer<'_>) -> Result<Facts, Unreadabl
 pub(super) fn identity(certificate: &CertificateDer<'_>, kind: ClientName) -> Result<PeerIdentity, Unreadable> {
     let parsed = parse(certificate)?;
     let Facts { serial, not_after } = facts_of(&parsed);
-    let names = parsed.subject_alternative_name().map_err(|_| Unreadable)?;
-    let name = names.map_or(Err(Nameless::Missing), |names| only_name(names.value, kind));
+    let names = parsed.tbs_certificate.get::<SubjectAltName>().map_err(|_| Unreadable)?;
+    let name = names.map_or(Err(Nameless::Missing), |(_, names)| only_name(&names, kind));
     Ok(PeerIdentity { name, not_after, serial })
 }
 
-fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Unreadable> {
-    match X509Certificate::from_der(certificate) {
-        Ok(([], parsed)) => Ok(parsed),
-        _ => Err(Unreadable),
-    }
+fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, Unreadable> {
+    Certificate::from_der(certificate).map_err(|_| Unreadable)
 }
 
-fn facts_of(parsed: &X509Certificate<'_>) -> Facts {
-    let digits = parsed.raw_serial().iter().skip_while(|byte| **byte == 0);
+fn facts_of(parsed: &Certificate) -> Facts {
+    let serial = parsed.tbs_certificate.serial_number.as_bytes();
+    let digits = serial.iter().skip_while(|byte| **byte == 0);
     let serial = digits.fold(String::new(), |mut text, byte| {
         // Writing to a String does not fail.
         write!(text, "{byte:02x}").ok();
         text
     });
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    let seconds = parsed.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
     Facts { serial: serial.into(), not_after: Timestamp(seconds.saturating_mul(1_000_000)) }
 }
 
-/// The one name of a kind. One that cannot be read counts as well, or a second name could be hidden in it.
-fn only_name(names: &SubjectAlternativeName<'_>, kind: ClientName) -> Result<Arc<str>, Nameless> {
-    let mut of_kind = names.general_names.iter().filter_map(|name| match (kind, name) {
-        (ClientName::Spiffe | ClientName::Uri, GeneralName::URI(name))
-        | (ClientName::Dns, GeneralName::DNSName(name))
-        | (ClientName::Email, GeneralName::RFC822Name(name)) => Some(*name),
-        // Empty is malformed whatever the kind.
-        (_, GeneralName::Invalid(..)) => Some(""),
+/// The one name of a kind.
+fn only_name(names: &SubjectAltName, kind: ClientName) -> Result<Arc<str>, Nameless> {
+    let mut of_kind = names.0.iter().filter_map(|name| match (kind, name) {
+        (ClientName::Spiffe | ClientName::Uri, GeneralName::UniformResourceIdentifier(name))
+        | (ClientName::Dns, GeneralName::DnsName(name))
+        | (ClientName::Email, GeneralName::Rfc822Name(name)) => Some(name.as_str()),
         _ => None,
     });
     match (of_kind.next(), of_kind.next()) {
