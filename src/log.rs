@@ -3,12 +3,14 @@
 //! A log knows nothing of who reads it. A reader is an offset; everything it may be told follows from where that
 //! offset lies: below the floor there is a gap, above it there are records, at the head there is nothing yet.
 //!
-//! Invariants: offsets and times rise strictly and never fall; `floor` is the offset before the oldest record kept;
+//! Invariants: offsets rise strictly and never fall, and so do times where the log is written here; `floor` is the offset before the oldest record kept;
 //! every record after `floor` is kept; nothing is trimmed without `floor` moving over it.
 
 mod dedupe;
 mod holds;
 mod keys;
+mod mirror;
+mod places;
 mod record;
 mod total;
 
@@ -26,6 +28,8 @@ use crate::{
 use dedupe::{Dedupes, Verdict};
 use holds::Holds;
 pub use keys::{Keys, LatestIter};
+use mirror::Mirror;
+pub use mirror::{Arrival, Origin, Taken};
 pub use record::Record;
 use record::weight;
 pub use total::Total;
@@ -88,6 +92,8 @@ pub struct Log {
     dedupes: Dedupes,
     keys: Option<Keys>,
     holds: Holds,
+    /// Of a log that is kept elsewhere.
+    mirror: Option<Mirror>,
     /// Where what it holds is counted, and how much of it is.
     total: (Total, u64),
 }
@@ -95,8 +101,14 @@ pub struct Log {
 impl Log {
     /// An empty log with an epoch of its own.
     pub fn new(limits: Limits) -> Self {
+        let mut log = Self::without_epoch(limits);
+        log.epoch = if planted::active(Bug::ReusesAnEpoch) { 1 } else { fastrand::u64(1..) };
+        log
+    }
+
+    fn without_epoch(limits: Limits) -> Self {
         Self {
-            epoch: if planted::active(Bug::ReusesAnEpoch) { 1 } else { fastrand::u64(1..) },
+            epoch: 0,
             limits,
             records: VecDeque::new(),
             bytes: 0,
@@ -105,6 +117,7 @@ impl Log {
             dedupes: Dedupes::new(limits.dedupe_window, limits.dedupe_depth),
             keys: (limits.max_keys > 0).then(|| Keys::new(limits.max_keys, limits.max_bytes)),
             holds: Holds::default(),
+            mirror: None,
             total: (Total::default(), 0),
         }
     }
@@ -136,7 +149,7 @@ impl Log {
         }
         let record = Record { offset, time, payload_len: event.payload.len(), encoded, trace: event.trace.clone() };
         if let Some(keys) = &mut self.keys {
-            keys.apply(&event, &record);
+            keys.apply(&event.key, event.operation, event.scope, &record);
         }
         self.dedupes.remember(&event.dedupe, (offset, time));
         self.bytes += record.weight();
@@ -148,10 +161,6 @@ impl Log {
 
     /// Whether a publish that is none of those before may be stored; fails as [`Log::append`] does.
     pub fn check(&self, event: &NewEvent) -> Result<(), Failure> {
-        // The removal of a key makes room.
-        if self.keys.is_none() || event.operation != Operation::Delete {
-            self.total.0.check()?;
-        }
         let head = self.head.0;
         if let Some(expected) = event.if_last
             && expected != head
@@ -159,8 +168,17 @@ impl Log {
             let message = format!("the newest offset is {head}, not {expected}");
             return Err(Failure::new(Reason::WrongLast, message).with("actual", head));
         }
+        self.check_room(event)
+    }
+
+    /// Whether there is room for an event, with the readers that are waited for and under every limit.
+    fn check_room(&self, event: &NewEvent) -> Result<(), Failure> {
+        // The removal of a key makes room.
+        if self.keys.is_none() || event.operation != Operation::Delete {
+            self.total.0.check()?;
+        }
         if let Some(lowest) = self.holds.lowest()
-            && (head.saturating_sub(lowest) >= self.limits.max_lag || self.would_trim_above(lowest, event))
+            && (self.count_after(lowest) >= self.limits.max_lag || self.would_trim_above(lowest, event))
         {
             let failure = Failure::new(Reason::Backpressure, "a reader that the topic waits for is behind");
             return Err(failure.with("acked", lowest).retry_after(BACKPRESSURE_PAUSE));
@@ -273,27 +291,13 @@ impl Log {
         (record.offset == offset).then_some(record.time)
     }
 
-    /// Where `cursor` lies.
-    pub fn position(&self, cursor: Cursor) -> Position {
-        if cursor.epoch != self.epoch {
-            return Position::OtherEpoch;
-        }
-        let time = self.time_at(cursor.offset);
-        let same_event = cursor.time == Timestamp(0) || time.is_none_or(|time| time == cursor.time);
-        match cursor.offset {
-            offset if offset > self.head.0 || !same_event => Position::Diverged,
-            offset if offset < self.floor => Position::Trimmed,
-            _ => Position::Kept,
-        }
-    }
-
     /// Records after `offset`, oldest first; from the oldest kept if `offset` lies below the floor.
     pub fn after(&self, offset: u64) -> RecordIter<'_> {
         self.records.range(self.index_after(offset)..)
     }
 
-    /// Index of the first record after `offset`. Offsets are dense here, so the guess is right; a broker with sparse
-    /// offsets falls back to the search.
+    /// Index of the first record after `offset`. Where offsets are dense the guess is right; where they are sparse, it
+    /// is searched for.
     fn index_after(&self, offset: u64) -> usize {
         let Some(first) = self.records.front() else { return 0 };
         // Saturating: an offset may be whatever a client says.

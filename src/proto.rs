@@ -19,7 +19,7 @@ pub mod health {
 }
 
 pub use codec::Codec;
-pub use encode::{DeliveryHead, encode_event, encoded_event_len, frame};
+pub use encode::{DeliveryHead, Placed, encode_content, encode_event, encoded_event_len, frame, place_event};
 pub use shape::is_modest;
 
 /// The descriptor set of `proto/` and what it imports: what reflection serves.

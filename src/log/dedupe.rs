@@ -149,6 +149,11 @@ impl Dedupes {
             }
             let numbering = self.producers.entry(seq.producer.clone()).or_default();
             if seq.number > numbering.last {
+                // A mirror may have missed some, and places are counted back from the last.
+                if seq.number - numbering.last > 1 {
+                    self.places -= numbering.places.len() as u64;
+                    numbering.places.clear();
+                }
                 if numbering.places.len() == self.depth {
                     numbering.places.pop_front();
                 } else {

@@ -83,18 +83,18 @@ impl Keys {
         Ok(())
     }
 
-    /// Takes in a record that was stored.
-    pub(super) fn apply(&mut self, event: &NewEvent, record: &Record) {
-        let removed = event.operation == Operation::Delete;
-        let key = match self.places.remove_entry(&event.key) {
+    /// Takes in a record that was stored, of an event that sets or removes `key`, which dies with `owner` if there is one.
+    pub(super) fn apply(&mut self, key: &Bytes, operation: Operation, owner: Option<Producer>, record: &Record) {
+        let removed = operation == Operation::Delete;
+        let key = match self.places.remove_entry(key) {
             Some((key, old)) => {
                 self.unlink(&key, &old);
                 key
             }
             // Copied: what came in is a piece of a much larger read buffer, which would be kept with it.
-            None => Bytes::copy_from_slice(&event.key),
+            None => Bytes::copy_from_slice(key),
         };
-        let owner = event.scope.clone().filter(|_| !removed);
+        let owner = owner.filter(|_| !removed);
         if let Some(owner) = &owner {
             self.owned.entry(owner.clone()).or_default().insert(key.clone());
         }
@@ -141,6 +141,20 @@ impl Keys {
         let mut keys: Vec<_> = self.owned.remove(owner).unwrap_or_default().into_iter().collect();
         keys.sort_by_key(|key| self.places.get(key).map_or(0, |place| place.offset));
         keys
+    }
+
+    /// The keys that die with a session, in the order of their events, each with the offset of its latest.
+    pub(super) fn owned_by(&self, owner: &Producer) -> Vec<(Bytes, u64)> {
+        let keys = self.owned.get(owner).into_iter().flatten();
+        let mut places: Vec<_> =
+            keys.map(|key| (key.clone(), self.places.get(key).map_or(0, |place| place.offset))).collect();
+        places.sort_unstable_by_key(|(_, offset)| *offset);
+        places
+    }
+
+    /// True if the key dies with that session, and was last set at `offset`.
+    pub(super) fn is_owned(&self, key: &[u8], owner: &Producer, offset: u64) -> bool {
+        self.places.get(key).is_some_and(|place| place.owner.as_ref() == Some(owner) && place.offset == offset)
     }
 
     /// True if a reader at `offset` that reads only the latest of each key misses nothing.

@@ -6,7 +6,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::{
     Message,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, hash_map, key_len, string},
+    encoding::{
+        WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, hash_map, key_len, string,
+    },
 };
 
 use super::v1;
@@ -38,24 +40,88 @@ const PREFIX_LEN: usize = 5;
 /// Encodes a stored event as one element of `Delivery.events`, tag and length included. By hand, field by field: the
 /// generated message would have to own what is only borrowed here.
 pub fn encode_event(event: &NewEvent, offset: u64, time: Timestamp) -> Bytes {
-    let operation = operation(event);
-    let publisher = event.publisher.as_ref().map_or("", ClientId::as_str).as_bytes();
-    let len = content_len(event) + number_len(EVENT_OFFSET, offset) + number_len(EVENT_TIME, time.0);
+    let mut out = element(content_len(event), offset, time);
+    put_content(&mut out, event);
+    out.freeze()
+}
 
+/// The head of an element, up to the event's content.
+fn element(content_len: usize, offset: u64, time: Timestamp) -> BytesMut {
+    let len = content_len + number_len(EVENT_OFFSET, offset) + number_len(EVENT_TIME, time.0);
     let mut out = BytesMut::with_capacity(key_len(DELIVERY_EVENTS) + encoded_len_varint(len as u64) + len);
     encode_key(DELIVERY_EVENTS, WireType::LengthDelimited, &mut out);
     encode_varint(len as u64, &mut out);
     put_number(&mut out, EVENT_OFFSET, offset);
     put_number(&mut out, EVENT_TIME, time.0);
-    put_text(&mut out, EVENT_KEY, &event.key);
-    put_number(&mut out, EVENT_OPERATION, operation as u64);
-    put_text(&mut out, EVENT_PAYLOAD, &event.payload);
-    put_text(&mut out, EVENT_PUBLISHER, publisher);
-    let (key, value) = (string::encode, string::encode);
-    hash_map::encode(key, string::encoded_len, value, string::encoded_len, EVENT_HEADERS, &event.headers, &mut out);
-    put_text(&mut out, EVENT_TRACEPARENT, event.traceparent.as_bytes());
-    put_text(&mut out, EVENT_TRACESTATE, event.tracestate.as_bytes());
+    out
+}
+
+/// Encodes an event whose place is not known yet: an `Event` without the two fields that say it. That is the form in
+/// which a broker elsewhere keeps it: coming back, it becomes what [`encode_event`] makes by what is put before it.
+pub fn encode_content(event: &NewEvent) -> Bytes {
+    let mut out = BytesMut::with_capacity(content_len(event));
+    put_content(&mut out, event);
     out.freeze()
+}
+
+fn put_content(out: &mut BytesMut, event: &NewEvent) {
+    let publisher = event.publisher.as_ref().map_or("", ClientId::as_str).as_bytes();
+    put_text(out, EVENT_KEY, &event.key);
+    put_number(out, EVENT_OPERATION, operation(event) as u64);
+    put_text(out, EVENT_PAYLOAD, &event.payload);
+    put_text(out, EVENT_PUBLISHER, publisher);
+    let (key, value) = (string::encode, string::encode);
+    hash_map::encode(key, string::encoded_len, value, string::encoded_len, EVENT_HEADERS, &event.headers, out);
+    put_text(out, EVENT_TRACEPARENT, event.traceparent.as_bytes());
+    put_text(out, EVENT_TRACESTATE, event.tracestate.as_bytes());
+}
+
+/// An event that has been given its place, and what a log has to know of it.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// As [`encode_event`] makes it.
+    pub encoded: Bytes,
+    /// Its key, a piece of what it was made from.
+    pub key: Bytes,
+    /// What it does to the key.
+    pub operation: Operation,
+    /// Length of its payload, bytes.
+    pub payload_len: usize,
+}
+
+/// Gives its place to what [`encode_content`] made. `None` if it is anything else: what is passed on to clients must be
+/// an event, and must not say by itself where it lies.
+pub fn place_event(content: &Bytes, offset: u64, time: Timestamp) -> Option<Placed> {
+    let (mut key, mut operation, mut payload_len) = (Bytes::new(), Operation::Put, 0);
+    let mut rest = &content[..];
+    while !rest.is_empty() {
+        let (field, wire_type) = decode_key(&mut rest).ok()?;
+        match wire_type {
+            WireType::Varint => {
+                let number = decode_varint(&mut rest).ok()?;
+                if field == EVENT_OPERATION && number == v1::Operation::Delete as u64 {
+                    operation = Operation::Delete;
+                }
+            }
+            WireType::LengthDelimited => {
+                let len = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+                let (value, after) = rest.split_at_checked(len)?;
+                rest = after;
+                match field {
+                    EVENT_KEY => key = content.slice_ref(value),
+                    EVENT_PAYLOAD => payload_len = len,
+                    _ => {}
+                }
+            }
+            _ => return None,
+        }
+        if matches!(field, EVENT_OFFSET | EVENT_TIME) {
+            return None;
+        }
+    }
+    let mut out = element(content.len(), offset, time);
+    out.put_slice(content);
+    Some(Placed { encoded: out.freeze(), key, operation, payload_len })
 }
 
 /// About what [`encode_event`] will make of an event: no less.
@@ -188,6 +254,23 @@ mod tests {
             assert_eq!(read.tracestate, event.tracestate);
             assert_eq!(read.publisher, event.publisher.as_ref().map_or("", ClientId::as_str));
             assert_eq!(read.operation() == v1::Operation::Delete, event.operation == Operation::Delete);
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_given_its_place_later_is_the_same() {
+        let headers = [("a".to_owned(), "1".to_owned())].into();
+        let full = NewEvent { operation: Operation::Delete, headers, traceparent: "00-1".into(), ..event(b"payload") };
+        for event in [full, event(b""), NewEvent::default()] {
+            let content = encode_content(&event);
+            let placed = place_event(&content, 1 << 40, Timestamp(9)).unwrap();
+            assert_eq!(placed.encoded, encode_event(&event, 1 << 40, Timestamp(9)));
+            assert_eq!((placed.key, placed.operation), (event.key, event.operation));
+            assert_eq!(placed.payload_len, event.payload.len());
+        }
+        let placed = v1::Event { offset: 5, ..v1::Event::default() }.encode_to_vec();
+        for bad in [&b"hello"[..], b"\x2a\x05abc", b"\xff\xff\xff", &placed] {
+            assert!(place_event(&Bytes::copy_from_slice(bad), 1, Timestamp(1)).is_none(), "{bad:?}");
         }
     }
 

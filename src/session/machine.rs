@@ -89,8 +89,8 @@ impl Session {
             policy: options.policy,
             rounds: Rounds::default(),
             strict: options.strict,
-            stop_at: options.no_follow.then(|| place(log.head())),
-            history_end: log.head().offset,
+            stop_at: options.no_follow.then(|| place(log.newest())),
+            history_end: log.newest().offset,
             allowance: Allowance::new(options.credit),
             paused: false,
         };
@@ -113,7 +113,7 @@ impl Session {
                 if self.paused || !self.allowance.covers(0, 0) { Step::Blocked } else { Step::Idle }
             }
             (_, Event::StopAtHead { log }) => {
-                self.stop_at.get_or_insert_with(|| place(log.head()));
+                self.stop_at.get_or_insert_with(|| place(log.newest()));
                 Step::Idle
             }
             (_, Event::Turn { log, .. }) if self.paused && !planted::active(Bug::DeliversPaused) => self.wait(log),
@@ -142,7 +142,8 @@ impl Session {
             Policy::Disconnect { limit } if self.is_overdue(limit, log) => return self.end(Some(slow(limit))),
             Policy::DropOldest { keep } if self.is_overdue(keep, log) => {
                 let to = if log.keys().is_some() { head } else { log.before_last(keep) };
-                let gap = Gap { from: at, to, reason: GapReason::Slow, count: to.offset - at.offset };
+                let count = log.count_between(at.offset, to.offset);
+                let gap = Gap { from: at, to, reason: GapReason::Slow, count };
                 return self.announce(gap, log);
             }
             _ => {}
@@ -150,7 +151,7 @@ impl Session {
         if let Some(gap) = self.gap(log) {
             return self.announce(gap, log);
         }
-        if at.offset == head.offset {
+        if at.offset >= log.newest().offset {
             return Step::Idle;
         }
         match (self.policy, log.keys()) {
@@ -202,8 +203,9 @@ impl Session {
         if last.offset >= through {
             self.rounds.end();
         }
-        let skipped = last.offset - prev - measure.count as u64;
-        Step::Run(Run { skipped, ..measure.run(prev, Records::Latest(records.take(measure.count))) })
+        let run = measure.run(prev, Records::Latest(records.take(measure.count)));
+        let skipped = log.count_between(prev, last.offset).saturating_sub(run.count as u64);
+        Step::Run(Run { skipped, ..run })
     }
 
     /// The latest of each key up to the cursor, then an empty run.
@@ -216,7 +218,7 @@ impl Session {
         if records.clone().next().is_none() {
             self.state = State::Following;
             // What has come meanwhile was asked for as well.
-            self.history_end = log.head().offset;
+            self.history_end = log.newest().offset;
             let end = Measure::default().run(at, Records::Latest(records.take(0)));
             return Step::Run(Run { snapshot: true, ..end });
         }
@@ -272,7 +274,8 @@ impl Session {
             // What the client has seen is not what is here; only what comes from now on is sure to be new to it.
             Position::Diverged => (log.head(), GapReason::Diverged),
         };
-        let count = if reason == GapReason::Retention { to.offset - from.offset } else { 0 };
+        let lost = || log.count_between(from.offset, to.offset);
+        let count = if reason == GapReason::Retention { lost() } else { 0 };
         Some(Gap { from, to, reason, count })
     }
 
@@ -283,8 +286,8 @@ impl Session {
         self.cursor = gap.to;
         self.rounds.end();
         if matches!(gap.reason, GapReason::Epoch | GapReason::Diverged) {
-            self.history_end = log.head().offset;
-            self.stop_at = self.stop_at.map(|_| place(log.head()));
+            self.history_end = log.newest().offset;
+            self.stop_at = self.stop_at.map(|_| place(log.newest()));
         }
         if log.keys().is_some() {
             self.state = State::Snapshot { after: 0 };
@@ -304,7 +307,7 @@ impl Session {
             return false;
         }
         let covered = if self.paused { 0 } else { self.allowance.remaining() };
-        head.offset.saturating_sub(at.offset).saturating_sub(covered) > limit
+        log.count_after(at.offset).saturating_sub(covered) > limit
     }
 
     // --- what others want to know
@@ -328,7 +331,7 @@ impl Session {
 
     /// Events between its place and the newest.
     pub fn lag(&self, log: &Log) -> u64 {
-        log.head().offset.saturating_sub(self.cursor.offset)
+        log.count_after(self.cursor.offset)
     }
 
     /// The last position sent.
