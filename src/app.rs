@@ -16,9 +16,13 @@ use tower::Layer as _;
 use crate::{
     admin,
     auth::Auth,
-    broker::{Broker, memory::Memory},
+    broker::{
+        self, Broker,
+        memory::Memory,
+        nats::{Bounds, Nats},
+    },
     canary,
-    config::Loaded,
+    config::{Config, Loaded},
     connection,
     drain::{Drain, Order},
     health::Health,
@@ -63,7 +67,7 @@ pub struct App {
 /// waiting.
 pub async fn run(loaded: Loaded, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let app = App::start(&loaded, metrics)?;
+    let app = App::start(&loaded, metrics).await?;
     let drain = app.drain.clone();
     let reason = tokio::select! {
         signal = signals.next() => signal,
@@ -79,27 +83,48 @@ pub async fn run(loaded: Loaded, metrics: Arc<Metrics>) -> anyhow::Result<()> {
 }
 
 impl App {
-    /// Builds and starts every part; fails if an address is taken or a file cannot be read.
-    pub fn start(loaded: &Loaded, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    /// Builds and starts every part; fails if an address is taken, a file cannot be read, or the broker cannot be used.
+    pub async fn start(loaded: &Loaded, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let listener = Listener::bind(&loaded.config.transport).context("cannot serve clients")?;
-        Self::serve(loaded, metrics, listener)
+        let lifecycle = Lifecycle::default();
+        let config = &loaded.config;
+        let broker = match config.broker.kind {
+            broker::Kind::Memory => in_memory(config),
+            broker::Kind::Nats => {
+                let bounds = Bounds {
+                    dedupe_window: config.topics.dedupe_window,
+                    max_topics: config.topics.max_topics,
+                    total: Total::new(config.topics.max_total_history.as_u64()),
+                };
+                let (nats, node) = (config.broker.nats.clone(), config.server.node_name());
+                let started = Nats::start(nats, bounds, &node, lifecycle.tasks()).await;
+                Broker::Nats(started.context("cannot use the broker")?)
+            }
+        };
+        Self::build(loaded, metrics, listener, lifecycle, broker)
     }
 
-    /// Builds and starts every part behind a listener.
+    /// Builds and starts every part behind a listener, with all topics in memory.
+    #[cfg(test)]
     pub(crate) fn serve(loaded: &Loaded, metrics: Arc<Metrics>, listener: Listener) -> anyhow::Result<Self> {
+        Self::build(loaded, metrics, listener, Lifecycle::default(), in_memory(&loaded.config))
+    }
+
+    fn build(
+        loaded: &Loaded,
+        metrics: Arc<Metrics>,
+        listener: Listener,
+        lifecycle: Lifecycle,
+        broker: Broker,
+    ) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
-        let worst = config.worst_case();
-        let (bytes, limit) = (worst.bytes, worst.limit_bytes);
-        tracing::info!(bytes, limit, "memory that peers and topics can take at worst; see `bowline config --memory`");
-        let lifecycle = Lifecycle::default();
+        say_worst_case(&config);
         let tasks = lifecycle.tasks().clone();
         let health = Health::new(&lifecycle);
 
         let (node, telemetry) = (config.server.node_name(), &config.telemetry);
         let traces = Traces::start(&telemetry.otlp, &telemetry.traces, &node, &metrics)?;
         let (kind, name, method) = ("bidi_stream", "bowline.v1.StreamService", "StreamData");
-        let total = Total::new(config.topics.max_total_history.as_u64());
-        let broker = Broker::Memory(Memory::bounded(config.topics.max_topics, total));
         let auth = Arc::new(Auth::new(config.auth, metrics.clone()).context("cannot tell callers apart")?);
         let shared = Arc::new(connection::Shared {
             config: config.connection,
@@ -187,6 +212,18 @@ impl App {
         // Last, so that what the end itself left behind goes along.
         self.traces.shutdown().await;
     }
+}
+
+fn say_worst_case(config: &Config) {
+    let worst = config.worst_case();
+    let (bytes, limit) = (worst.bytes, worst.limit_bytes);
+    tracing::info!(bytes, limit, "memory that peers and topics can take at worst; see `bowline config --memory`");
+}
+
+/// All topics in this process.
+fn in_memory(config: &Config) -> Broker {
+    let total = Total::new(config.topics.max_total_history.as_u64());
+    Broker::Memory(Memory::bounded(config.topics.max_topics, total))
 }
 
 /// The services, and what stands around them: every call is recorded, also those that do not get in.

@@ -1,4 +1,4 @@
-//! Moves events between replicas and keeps history. One engine so far: [`memory`], for one replica.
+//! Moves events between replicas and keeps history. Two engines: [`memory`], for one replica, and [`nats`], for any number.
 //!
 //! # Contract
 //!
@@ -23,11 +23,16 @@
 //!
 //! A broker never sees a connection, a frame or an identity.
 
+mod config;
 #[cfg(test)]
 pub(crate) mod late;
 pub mod memory;
+pub mod nats;
+mod room;
 #[cfg(test)]
 mod tests;
+
+pub use config::{Config, Kind, Nats as NatsConfig, Storage};
 
 use std::{
     sync::{Arc, Weak},
@@ -97,28 +102,35 @@ impl std::fmt::Debug for Publishing {
 pub enum Broker {
     /// Everything in this process.
     Memory(memory::Memory),
+    /// Kept by NATS JetStream, for all replicas.
+    Nats(nats::Nats),
 }
 
 impl Broker {
     /// Opens a topic, creating it if need be; TOPIC_LIMIT if there are too many.
     pub fn open(&self, topic: &Topic, limits: Limits) -> Result<Line, Failure> {
         match self {
-            Self::Memory(memory) => memory.open(topic, limits).map(Line),
+            Self::Memory(memory) => memory.open(topic, limits).map(Line::Memory),
+            Self::Nats(nats) => nats.open(topic, limits).map(Line::Nats),
         }
     }
 
     /// A log of somebody's own, which no name leads to. It is kept for as long as a line to it is held.
     pub fn private(&self, limits: Limits) -> Line {
+        Line::Memory(self.local().private(limits))
+    }
+
+    /// The logs that are nobody else's, whatever the engine is.
+    fn local(&self) -> &memory::Memory {
         match self {
-            Self::Memory(memory) => Line(memory.private(limits)),
+            Self::Memory(memory) => memory,
+            Self::Nats(nats) => nats.private(),
         }
     }
 
     /// What all logs hold together.
     pub fn total(&self) -> &Total {
-        match self {
-            Self::Memory(memory) => memory.total(),
-        }
+        self.local().total()
     }
 
     /// Makes room if all logs together hold nearly as much as they may: the longest histories are cut down to one length.
@@ -126,28 +138,41 @@ impl Broker {
     pub fn make_room(&self) -> u64 {
         match self {
             Self::Memory(memory) => memory.make_room(),
+            Self::Nats(nats) => nats.make_room(),
         }
     }
 
     /// The server's own topic; see the contract.
     pub fn canary(&self) -> Line {
         match self {
-            Self::Memory(memory) => Line(memory.canary()),
+            Self::Memory(memory) => Line::Memory(memory.canary()),
+            Self::Nats(nats) => Line::Nats(nats.canary()),
         }
     }
 
-    /// A topic that is there already.
+    /// A topic that is there already, or open on this replica.
     pub fn find(&self, topic: &Topic) -> Option<Line> {
         match self {
-            Self::Memory(memory) => memory.find(topic).map(Line),
+            Self::Memory(memory) => memory.find(topic).map(Line::Memory),
+            Self::Nats(nats) => nats.find(topic).map(Line::Nats),
         }
     }
 
-    /// Topics whose name starts with `prefix` and comes after `after`, ordered, at most `limit`.
+    /// Whether there may be topics that [`find`](Self::find) knows nothing of: they are kept elsewhere.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Nats(_))
+    }
+
+    /// Of those, topics whose name starts with `prefix` and comes after `after`, ordered, at most `limit`.
     pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<(Topic, Line)> {
         match self {
             Self::Memory(memory) => {
-                memory.list(prefix, after, limit).into_iter().map(|(topic, entry)| (topic, Line(entry))).collect()
+                let listed = memory.list(prefix, after, limit).into_iter();
+                listed.map(|(topic, entry)| (topic, Line::Memory(entry))).collect()
+            }
+            Self::Nats(nats) => {
+                let listed = nats.list(prefix, after, limit).into_iter();
+                listed.map(|(topic, entry)| (topic, Line::Nats(entry))).collect()
             }
         }
     }
@@ -156,29 +181,37 @@ impl Broker {
     pub fn sweep(&self) -> Vec<Topic> {
         match self {
             Self::Memory(memory) => memory.sweep(),
+            Self::Nats(nats) => nats.sweep(),
         }
     }
 
-    /// How many topics are kept.
+    /// How many topics are kept, or open on this replica.
     pub fn topic_count(&self) -> usize {
         match self {
             Self::Memory(memory) => memory.topic_count(),
+            Self::Nats(nats) => nats.topic_count(),
         }
     }
 }
 
 /// One topic, open on this replica. The topic is kept for as long as a line to it is held.
 #[derive(Clone)]
-pub struct Line(Arc<memory::Entry>);
+pub enum Line {
+    /// See [`memory`].
+    Memory(Arc<memory::Entry>),
+    /// See [`nats`].
+    Nats(Arc<nats::Entry>),
+}
 
 impl Line {
     /// Stores an event; see the contract. Must not block: it is called with locks held.
     pub fn publish(&self, event: NewEvent) -> Publishing {
-        #[cfg(test)]
-        if let Some(fate) = late::fate(&event) {
-            return late::publish(&self.0, event, fate);
+        match self {
+            #[cfg(test)]
+            Self::Memory(entry) if let Some(fate) = late::fate(&event) => late::publish(entry, event, fate),
+            Self::Memory(entry) => Publishing::Done(entry.publish(event)),
+            Self::Nats(entry) => entry.publish(event),
         }
-        Publishing::Done(self.0.publish(event))
     }
 
     /// Completes once this replica sees the log: its epoch, its head, what of its history is to be had; with BROKER if
@@ -188,7 +221,10 @@ impl Line {
         if let Some(ready) = late::ready() {
             return Some(ready);
         }
-        None
+        match self {
+            Self::Memory(_) => None,
+            Self::Nats(entry) => entry.ready(),
+        }
     }
 
     /// Waits until it is [`ready`](Self::ready), for a few seconds at most: BROKER after that. Cancel-safe.
@@ -201,17 +237,26 @@ impl Line {
     /// Removes the keys that were to die with a session and are still its own; each removal is an event. Returns before
     /// that is done: an engine that cannot do it at once keeps trying.
     pub fn remove_owned(&self, owner: &Producer) {
-        self.0.remove_owned(owner);
+        match self {
+            Self::Memory(entry) => entry.remove_owned(owner),
+            Self::Nats(entry) => entry.remove_owned(owner),
+        }
     }
 
     /// The log as this replica sees it. Lock it briefly, never across an await.
     pub fn log(&self) -> &RwLock<Log> {
-        self.0.log()
+        match self {
+            Self::Memory(entry) => entry.log(),
+            Self::Nats(entry) => entry.log(),
+        }
     }
 
     /// Has `listener` told of growth from now on, in place of whoever was.
     pub fn listen(&self, listener: Weak<dyn Listener>) {
-        self.0.listen(listener);
+        match self {
+            Self::Memory(entry) => entry.listen(listener),
+            Self::Nats(entry) => entry.listen(listener),
+        }
     }
 }
 

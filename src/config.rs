@@ -25,7 +25,7 @@ pub use self::{
     problem::{Problem, Problems},
     server::Config as ServerConfig,
 };
-use crate::{admin, auth, connection, drain, health, hub, registry, session, telemetry, transport};
+use crate::{admin, auth, broker, connection, drain, health, hub, registry, session, telemetry, transport};
 
 /// Every section. Only the composition root and the commands `serve` and `config` see it whole.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub struct Config {
     pub session: session::Config,
     /// `[topics]`: which topics may exist and what they keep.
     pub topics: hub::Config,
+    /// `[broker]`: where events are kept.
+    pub broker: broker::Config,
     /// `[auth]`: who may call.
     pub auth: auth::Config,
     /// `[admin]`: the port for operators.
@@ -69,6 +71,7 @@ impl Config {
         section("connection", self.connection.problems());
         section("session", self.session.problems());
         section("topics", self.topics.problems());
+        section("broker", self.broker.problems(self.topics.dedupe_window));
         section("auth", self.auth.problems());
         section("admin", self.admin.problems());
         section("telemetry", self.telemetry.problems());

@@ -159,23 +159,26 @@ impl Hub {
     }
 
     /// Who is in a topic, as the log that says so; none if nobody was since it was last forgotten.
-    pub async fn presence(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
+    pub async fn presence(&self, topic: &Topic, party: Party) -> Result<Option<Line>, Failure> {
         self.rule(topic)?;
-        self.seen(&topic.presence()?).await
+        self.seen(&topic.presence()?, party).await
     }
 
-    /// The log of a topic, for reading its history; none if nothing was ever published to it. Creates nothing.
-    /// UNSUPPORTED where nothing is kept to be read.
-    pub async fn history(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
+    /// The log of a topic, for reading its history; none if nothing was ever published to it. Creates nothing, but where
+    /// topics are kept elsewhere it opens one, on account of `party`. UNSUPPORTED where nothing is kept to be read.
+    pub async fn history(&self, topic: &Topic, party: Party) -> Result<Option<Line>, Failure> {
         match self.rule(topic)?.class {
             class @ (Class::Echo | Class::Signal) => Err(sessions_only(topic, class)),
-            Class::Log | Class::State => self.seen(topic).await,
+            Class::Log | Class::State => self.seen(topic, party).await,
         }
     }
 
     /// A topic that is there already, once its log can be looked at.
-    async fn seen(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
-        let line = self.broker.find(topic);
+    async fn seen(&self, topic: &Topic, party: Party) -> Result<Option<Line>, Failure> {
+        let line = match self.broker.find(topic) {
+            None if self.broker.is_shared() => Some(self.open(topic, self.rule(topic)?, party)?),
+            found => found,
+        };
         if let Some(line) = &line {
             line.seen().await?;
         }

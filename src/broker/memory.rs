@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use super::Listener;
+use super::{Listener, room};
 use crate::{
     error::{Failure, Reason},
     log::{Limits, Log, Total},
@@ -43,6 +43,12 @@ pub struct Entry {
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Entry").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl AsRef<RwLock<Log>> for Entry {
+    fn as_ref(&self) -> &RwLock<Log> {
+        &self.log
     }
 }
 
@@ -86,25 +92,19 @@ impl Memory {
         &self.total
     }
 
-    /// Cuts the longest histories down to one length, such that there is room again; returns the bytes dropped. Nothing is
-    /// done, and nothing looked at, while there is room.
+    /// See [`super::Broker::make_room`].
     pub(super) fn make_room(&self) -> u64 {
-        let surplus = self.total.surplus();
-        if surplus == 0 {
-            return 0;
-        }
-        let mut entries: Vec<_> = self.topics.read().values().cloned().collect();
-        entries.extend(self.private.lock().iter().filter_map(Weak::upgrade));
-        let sized = entries.into_iter().map(|entry| {
-            let (_, bytes) = entry.log.read().size();
-            (bytes, entry)
-        });
-        let mut sized: Vec<_> = sized.filter(|(bytes, _)| *bytes > 0).collect();
-        sized.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        let sizes: Vec<_> = sized.iter().map(|(bytes, _)| *bytes).collect();
-        let length = common_length(&sizes, surplus);
-        let longer = sized.iter().take_while(|(bytes, _)| *bytes > length);
-        longer.map(|(_, entry)| entry.log.write().trim_to(length)).sum()
+        room::make(&self.total, || {
+            let mut logs = self.logs();
+            logs.extend(self.topics.read().values().map(|entry| entry.clone() as Arc<room::Logged>));
+            logs
+        })
+    }
+
+    /// The logs that no name leads to.
+    pub(super) fn logs(&self) -> Vec<Arc<room::Logged>> {
+        let private = self.private.lock();
+        private.iter().filter_map(Weak::upgrade).map(|entry| entry as Arc<room::Logged>).collect()
     }
 
     pub(super) fn canary(&self) -> Arc<Entry> {
@@ -203,42 +203,5 @@ impl Entry {
 
     pub(super) fn listen(&self, listener: Weak<dyn Listener>) {
         *self.listener.write() = Some(listener);
-    }
-}
-
-/// The length to cut histories down to, so that they are `surplus` bytes shorter together: those that are no longer than
-/// it lose nothing. `sizes` are theirs, the longest first.
-fn common_length(sizes: &[u64], surplus: u64) -> u64 {
-    let mut sum = 0;
-    for (index, size) in sizes.iter().enumerate() {
-        sum += size;
-        let next = sizes.get(index + 1).copied().unwrap_or(0);
-        let length = sum.saturating_sub(surplus) / (index as u64 + 1);
-        if sum >= surplus && length >= next {
-            return length;
-        }
-    }
-    0
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn the_longest_are_cut_to_one_length_and_no_further_than_they_must(
-            mut sizes in prop::collection::vec(1_u64..10_000, 1..40),
-            surplus in 1_u64..100_000,
-        ) {
-            sizes.sort_unstable_by_key(|size| std::cmp::Reverse(*size));
-            let length = common_length(&sizes, surplus);
-            let cut = |length: u64| sizes.iter().map(|size| size.saturating_sub(length)).sum::<u64>();
-            prop_assert!(cut(length) >= surplus || length == 0);
-            // One byte more of each would be too little.
-            prop_assert!(cut(length + 1) < surplus || surplus >= sizes.iter().sum());
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! The conformance suite: what every engine owes. Each new engine is added to `engines`.
 
 use std::{
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -8,13 +9,19 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
 
-use super::{memory::Memory, *};
+use self::served::NatsServer;
+use super::{memory::Memory, nats::tests::Replica, *};
 use crate::{
     error::Reason,
     types::{ClientId, Dedupe, Producer, Seq, SessionId},
 };
+
+#[path = "../../tests/support/nats.rs"]
+#[allow(unreachable_pub, reason = "shared with tests outside of the library")]
+pub(super) mod served;
 
 const LIMITS: Limits = Limits {
     max_events: 100,
@@ -26,8 +33,38 @@ const LIMITS: Limits = Limits {
     max_lag: 0,
 };
 
-fn engines() -> Vec<Broker> {
-    vec![Broker::Memory(Memory::new(3))]
+/// An engine, and what it needs for as long as it is used.
+enum Bench {
+    Memory(Broker),
+    Nats(Replica, #[expect(dead_code, reason = "it ends with the bench")] NatsServer),
+}
+
+impl Deref for Bench {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        match self {
+            Self::Memory(broker) => broker,
+            Self::Nats(replica, _) => &replica.broker,
+        }
+    }
+}
+
+impl Bench {
+    async fn open(&self, name: &str, limits: Limits) -> Line {
+        let line = Broker::open(self, &topic(name), limits).unwrap();
+        line.seen().await.unwrap();
+        line
+    }
+}
+
+async fn engines() -> Vec<Bench> {
+    let mut engines = vec![Bench::Memory(Broker::Memory(Memory::new(3)))];
+    if let Some(server) = NatsServer::start().await {
+        let replica = Replica::start(&server, |_| {}).await.unwrap();
+        engines.push(Bench::Nats(replica, server));
+    }
+    engines
 }
 
 fn topic(name: &str) -> Topic {
@@ -38,30 +75,38 @@ fn event(payload: &'static str, dedupe: Dedupe) -> NewEvent {
     NewEvent { payload: payload.into(), dedupe, ..NewEvent::default() }
 }
 
-fn publish(line: &Line, event: NewEvent) -> Published {
-    line.publish(event).outcome().now_or_never().expect("an engine in this process answers at once").unwrap()
+async fn publish(line: &Line, event: NewEvent) -> Published {
+    line.publish(event).outcome().await.unwrap()
 }
 
-#[test]
-fn an_acknowledged_publish_is_in_the_log_at_its_cursor_on_every_line() {
-    for broker in engines() {
-        let (here, there) = (broker.open(&topic("t"), LIMITS).unwrap(), broker.open(&topic("t"), LIMITS).unwrap());
-        let published = publish(&here, event("one", Dedupe::default()));
+#[tokio::test]
+async fn an_engine_in_this_process_answers_at_once() {
+    let broker = Broker::Memory(Memory::new(3));
+    let line = broker.open(&topic("t"), LIMITS).unwrap();
+    assert!(line.ready().is_none());
+    assert!(matches!(line.publish(event("x", Dedupe::default())), Publishing::Done(Ok(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledged_publish_is_in_the_log_at_its_cursor_on_every_line() {
+    for broker in engines().await {
+        let (here, there) = (broker.open("t", LIMITS).await, broker.open("t", LIMITS).await);
+        let published = publish(&here, event("one", Dedupe::default())).await;
         let log = there.log().read();
         assert_eq!(log.head(), published.cursor);
         assert_eq!(log.after(published.cursor.offset - 1).next().unwrap().payload_len, 3);
     }
 }
 
-#[test]
-fn a_repeat_is_answered_with_the_first_cursor_and_stored_once() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_is_answered_with_the_first_cursor_and_stored_once() {
     let producer = Producer::new(ClientId::parse("c").unwrap(), SessionId::parse("s").unwrap());
     let by_seq = Dedupe { id: None, seq: Some(Seq { producer, number: 1, through: 0 }) };
-    for broker in engines() {
-        let line = broker.open(&topic("t"), LIMITS).unwrap();
+    for broker in engines().await {
+        let line = broker.open("t", LIMITS).await;
         for dedupe in [Dedupe { id: Some("x".into()), seq: None }, by_seq.clone()] {
-            let first = publish(&line, event("once", dedupe.clone()));
-            let again = publish(&line, event("once", dedupe));
+            let first = publish(&line, event("once", dedupe.clone())).await;
+            let again = publish(&line, event("once", dedupe)).await;
             assert_eq!((again.cursor, again.duplicate, first.duplicate), (first.cursor, true, false));
         }
         assert_eq!(line.log().read().size().0, 2);
@@ -77,42 +122,49 @@ impl Listener for Count {
     }
 }
 
-#[test]
-fn a_listener_is_told_of_growth_whoever_caused_it() {
-    for broker in engines() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_is_told_of_growth_whoever_caused_it() {
+    for broker in engines().await {
         let count = Arc::new(Count::default());
         let heard: Arc<dyn Listener> = count.clone();
-        let line = broker.open(&topic("t"), LIMITS).unwrap();
+        let line = broker.open("t", LIMITS).await;
         line.listen(Arc::downgrade(&heard));
-        publish(&broker.open(&topic("t"), LIMITS).unwrap(), event("x", Dedupe::default()));
-        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        publish(&broker.open("t", LIMITS).await, event("x", Dedupe::default())).await;
+        let begun = Instant::now();
+        while count.0.load(Ordering::SeqCst) == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nobody was told");
+            sleep(Duration::from_millis(2)).await;
+        }
     }
 }
 
-#[test]
-fn concurrent_publishes_each_get_a_place_of_their_own() {
-    for broker in engines() {
-        let line = broker.open(&topic("t"), Limits { max_events: 10_000, ..LIMITS }).unwrap();
-        let mut offsets: Vec<u64> = std::thread::scope(|scope| {
-            let place = |_| publish(&line, event("x", Dedupe::default())).cursor.offset;
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(move || (0..500).map(place).collect())).collect();
-            threads.into_iter().flat_map(|thread| -> Vec<u64> { thread.join().unwrap() }).collect()
-        });
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_publishes_each_get_a_place_of_their_own() {
+    for broker in engines().await {
+        let line = broker.open("t", Limits { max_events: 10_000, ..LIMITS }).await;
+        let publisher = |line: Line| async move {
+            let mut offsets = Vec::new();
+            for _ in 0..250 {
+                offsets.push(publish(&line, event("x", Dedupe::default())).await.cursor.offset);
+            }
+            offsets
+        };
+        let each = join_all((0..4).map(|_| publisher(line.clone()))).await;
+        assert!(each.iter().all(|own| own.is_sorted()), "those of one are in order");
+        let mut offsets = each.concat();
         offsets.sort_unstable();
-        assert_eq!(offsets, (1..=2000).collect::<Vec<_>>());
+        assert_eq!(offsets, line.log().read().after(0).map(|record| record.offset).collect::<Vec<_>>());
+        assert_eq!(offsets.len(), 1000);
     }
 }
 
-#[test]
-fn topics_are_limited_listed_in_order_and_dropped_when_nobody_needs_them() {
-    for broker in engines() {
-        let held = broker.open(&topic("b.2"), LIMITS).unwrap();
-        broker.open(&topic("b.1"), LIMITS).unwrap();
-        let kept = broker.open(&topic("a"), LIMITS).unwrap();
-        publish(&kept, event("x", Dedupe::default()));
-        drop(kept);
-        assert_eq!(broker.open(&topic("c"), LIMITS).unwrap_err().reason, Reason::TopicLimit);
-
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_are_limited_and_listed_in_order() {
+    for broker in engines().await {
+        for name in ["b.2", "b.1", "a"] {
+            broker.open(name, LIMITS).await;
+        }
+        assert_eq!(Broker::open(&broker, &topic("c"), LIMITS).unwrap_err().reason, Reason::TopicLimit);
         let names = |prefix, after, limit| {
             broker.list(prefix, after, limit).into_iter().map(|(topic, _)| topic.to_string()).collect::<Vec<_>>()
         };
@@ -120,11 +172,19 @@ fn topics_are_limited_listed_in_order_and_dropped_when_nobody_needs_them() {
         assert_eq!(names("b.", "", 10), ["b.1", "b.2"]);
         assert_eq!(names("", "a", 1), ["b.1"]);
         assert_eq!(names("b", "b.1", 10), ["b.2"]);
-
-        drop(broker.sweep());
-        assert_eq!(names("", "", 10), ["a", "b.2"], "one has history, one is held");
-        drop(held);
-        drop(broker.sweep());
-        assert_eq!(names("", "", 10), ["a"]);
     }
+}
+
+#[tokio::test]
+async fn topics_in_memory_are_dropped_when_nobody_needs_them() {
+    let broker = Bench::Memory(Broker::Memory(Memory::new(3)));
+    let held = broker.open("b.2", LIMITS).await;
+    broker.open("b.1", LIMITS).await;
+    publish(&broker.open("a", LIMITS).await, event("x", Dedupe::default())).await;
+    let names = || broker.list("", "", 10).into_iter().map(|(topic, _)| topic.to_string()).collect::<Vec<_>>();
+    drop(broker.sweep());
+    assert_eq!(names(), ["a", "b.2"], "one has history, one is held");
+    drop(held);
+    drop(broker.sweep());
+    assert_eq!(names(), ["a"]);
 }

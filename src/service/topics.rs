@@ -103,11 +103,11 @@ impl Topics {
     async fn history(
         &self,
         request: &v1::ReadHistoryRequest,
-        caller: &Caller,
+        from: &Origin,
     ) -> Result<v1::ReadHistoryResponse, Failure> {
         let topic = Topic::parse(&request.topic)?;
-        caller.check(Ask::History(&topic))?;
-        let Some(line) = self.hub.history(&topic).await? else {
+        from.caller.check(Ask::History(&topic))?;
+        let Some(line) = self.hub.history(&topic, from.party).await? else {
             // Nothing was published yet: no events, no epoch, and the client's place, if it has one, is gone.
             return Ok(v1::ReadHistoryResponse { gap: request.after.is_some(), ..v1::ReadHistoryResponse::default() });
         };
@@ -126,7 +126,7 @@ impl Topics {
     }
 }
 
-/// Whom a publish comes from, and in which call.
+/// Whom a request comes from, and in which call.
 struct Origin {
     caller: Caller,
     party: Party,
@@ -195,8 +195,8 @@ impl TopicService for Topics {
         &self,
         request: Request<v1::ReadHistoryRequest>,
     ) -> Result<Response<v1::ReadHistoryResponse>, Status> {
-        let caller = caller::of(&request)?;
-        Ok(Response::new(self.history(request.get_ref(), &caller).await?))
+        let from = Origin::of(&request)?;
+        Ok(Response::new(self.history(request.get_ref(), &from).await?))
     }
 
     async fn list_topics(
@@ -230,8 +230,8 @@ impl TopicService for Topics {
         &self,
         request: Request<v1::GetPresenceRequest>,
     ) -> Result<Response<v1::GetPresenceResponse>, Status> {
-        let caller = caller::of(&request)?;
+        let Origin { caller, party, .. } = Origin::of(&request)?;
         caller.check(Ask::Presence(&Topic::parse(&request.get_ref().topic).map_err(Failure::from)?))?;
-        Ok(Response::new(presence::members(&self.hub, request.get_ref()).await?))
+        Ok(Response::new(presence::members(&self.hub, request.get_ref(), party).await?))
     }
 }

@@ -125,7 +125,7 @@ async fn a_server_does_not_start_with_a_secret_that_everybody_can_read() {
     fs::set_permissions(files.path("secret"), fs::Permissions::from_mode(0o644)).unwrap();
     let issuers = files.issuer("");
     let settings = [("auth.mode", "jwt"), ("auth.issuers", &*issuers), ("auth.rules", CHAT)];
-    let said = TestServer::refused_start(&settings);
+    let said = TestServer::refused_start(&settings).await;
     assert!(said.contains("cannot tell callers apart") && said.contains("open to everybody (mode 0644)"), "{said}");
 }
 

@@ -18,11 +18,15 @@ mod handshake;
 mod liveness;
 mod memory;
 mod metrics;
+#[path = "../support/nats.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
+mod nats;
 #[path = "../support/pki.rs"]
 #[allow(unreachable_pub, reason = "shared with tests that use more of it")]
 mod pki;
 mod processes;
 mod publish;
+mod replicas;
 mod rules;
 mod secrets;
 #[path = "../support/served.rs"]

@@ -28,8 +28,9 @@ names the value to change. Included by deployment.yaml, which is always rendered
 {{- if eq $c.auth.mode "loopback" -}}
 {{- $wrong = append $wrong "config.auth.mode is \"loopback\", with which the server does not start on an address that clients can reach; set \"anonymous\" if the network may be trusted" -}}
 {{- end -}}
-{{- if and (include "bowline.replicated" .) (not $v.independentReplicas) -}}
-{{- $wrong = append $wrong "there can be more than one replica (replicaCount, autoscaling), but the broker is memory: each would have topics of its own, and clients of one would not see what those of another publish; set replicaCount to 1, or say independentReplicas: true if that is wanted" -}}
+{{- $nats := eq (dig "broker" "kind" "memory" $c) "nats" -}}
+{{- if and (include "bowline.replicated" .) (not $v.independentReplicas) (not $nats) -}}
+{{- $wrong = append $wrong "there can be more than one replica (replicaCount, autoscaling), but the broker is memory: each would have topics of its own, and clients of one would not see what those of another publish; set config.broker.kind to \"nats\", set replicaCount to 1, or say independentReplicas: true if that is wanted" -}}
 {{- end -}}
 {{- $told := add (include "bowline.seconds" $c.drain.spread) (include "bowline.seconds" $c.drain.grace) -}}
 {{- if gt $told (include "bowline.seconds" $c.transport.goaway_timeout | int64) -}}

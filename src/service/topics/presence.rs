@@ -7,12 +7,16 @@ use crate::{
     log::Keys,
     proto::v1::{GetPresenceRequest, GetPresenceResponse, Member},
     service::page,
-    types::Topic,
+    types::{Party, Topic},
 };
 
 /// A page of the members of a topic.
-pub(super) async fn members(hub: &Hub, request: &GetPresenceRequest) -> Result<GetPresenceResponse, Failure> {
-    let Some(line) = hub.presence(&Topic::parse(&request.topic)?).await? else {
+pub(super) async fn members(
+    hub: &Hub,
+    request: &GetPresenceRequest,
+    party: Party,
+) -> Result<GetPresenceResponse, Failure> {
+    let Some(line) = hub.presence(&Topic::parse(&request.topic)?, party).await? else {
         return Ok(GetPresenceResponse::default());
     };
     let size = page::size(request.page_size);

@@ -124,6 +124,6 @@ async fn a_certificate_is_revoked_by_its_name_or_its_number() {
 #[tokio::test]
 async fn a_mode_with_certificates_needs_a_port_that_asks_for_them() {
     let settings = [("auth.mode", "mtls"), ("auth.rules", super::CHAT)];
-    let said = TestServer::refused_start(&settings);
+    let said = TestServer::refused_start(&settings).await;
     assert!(said.contains("auth.mode is \"mtls\", but transport.tls asks clients for no certificate"), "{said}");
 }

@@ -50,6 +50,12 @@ impl TestClient {
         Ok(Self { wire, _channel: channel, requests: Some(requests), responses, chains, last_request: 0 })
     }
 
+    /// Expects no offset to be the one after the last: the broker is one that replicas share.
+    pub(crate) fn of_shared_topics(mut self) -> Self {
+        self.chains.sparse = true;
+        self
+    }
+
     /// Sends a frame as it is; what becomes of it is heard, not returned.
     pub(crate) async fn send_raw(&mut self, request: StreamDataRequest) {
         self.chains.said(&request);

@@ -52,15 +52,15 @@ impl TestServer {
     pub(crate) async fn with(settings: Settings<'_>) -> Self {
         let loaded = config::load(&sources(settings)).unwrap();
         let metrics = Arc::new(Metrics::new());
-        let app = App::start(&loaded, metrics.clone()).unwrap();
+        let app = App::start(&loaded, metrics.clone()).await.unwrap();
         let (address, admin) = (app.address(), app.admin_address().expect("an admin port"));
         Self { app, metrics, address, admin }
     }
 
     /// Why a server with these settings does not start.
-    pub(crate) fn refused_start(settings: Settings<'_>) -> String {
+    pub(crate) async fn refused_start(settings: Settings<'_>) -> String {
         match config::load(&sources(settings)) {
-            Ok(loaded) => match App::start(&loaded, Arc::new(Metrics::new())) {
+            Ok(loaded) => match App::start(&loaded, Arc::new(Metrics::new())).await {
                 Ok(_) => panic!("it starts"),
                 Err(error) => format!("{error:#}"),
             },

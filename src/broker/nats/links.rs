@@ -1,0 +1,122 @@
+//! The connections to the servers: one to publish, one to listen, one to ask. A flood on the one that listens must not
+//! delay what is answered to a publisher.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+use super::{super::config, api::Problem};
+
+/// A peer that does not answer is given up after two of them, well within the window in which repeats are recognised.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a server may take to let us in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before another attempt, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// What asking for several records at once, and for the latest of several subjects, needs of a server.
+const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Links {
+    /// Carries publishes, and their answers.
+    pub(super) publishing: Client,
+    /// Carries the events of topics that are open here.
+    pub(super) listening: Client,
+    /// Carries questions, and their answers.
+    pub(super) asking: Client,
+}
+
+impl Links {
+    /// Connects, trying again until `start_timeout` is over. `alarm` rings whenever something may have been missed.
+    pub(super) async fn open(config: &config::Nats, name: &str, alarm: &Arc<Notify>) -> Result<Self, Problem> {
+        let deadline = Instant::now() + config.start_timeout;
+        let link = async |what: &str| {
+            let mut attempt = 0;
+            loop {
+                let name = format!("{name} {what}");
+                match connect(config, &name, alarm.clone()).await {
+                    Ok(client) => return Ok(client),
+                    Err(problem) if !problem.may_pass() || Instant::now() >= deadline => return Err(problem),
+                    Err(problem) => tracing::warn!(%problem, "no NATS server lets us in yet"),
+                }
+                attempt += 1;
+                sleep(pause(attempt)).await;
+            }
+        };
+        let (publishing, listening, asking) =
+            (link("publishing").await?, link("listening").await?, link("asking").await?);
+        let (major, minor, patch) = OLDEST_SERVER;
+        if !asking.is_server_compatible(major, minor, patch) {
+            let version = asking.server_info().version;
+            return Err(Problem::Unfit(format!(
+                "the NATS server is of version {version}; {major}.{minor} or later is needed"
+            )));
+        }
+        Ok(Self { publishing, listening, asking })
+    }
+}
+
+async fn connect(config: &config::Nats, name: &str, alarm: Arc<Notify>) -> Result<Client, Problem> {
+    let mut options = ConnectOptions::new()
+        .name(name)
+        .ping_interval(PING_INTERVAL)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .require_tls(config.tls)
+        .reconnect_delay_callback(pause)
+        .event_callback(move |event| {
+            note(&event, &alarm);
+            std::future::ready(())
+        });
+    if is_set(&config.credentials_file) {
+        let text = read(&config.credentials_file)?;
+        options = options.credentials(&text).map_err(|error| unfit(&config.credentials_file, &error))?;
+    }
+    if !config.user.is_empty() {
+        let password = read(&config.password_file)?;
+        options = options.user_and_password(config.user.clone(), password.trim_end().to_owned());
+    }
+    if is_set(&config.ca_file) {
+        options = options.add_root_certificates(config.ca_file.clone());
+    }
+    if is_set(&config.certificate_file) {
+        options = options.add_client_certificate(config.certificate_file.clone(), config.key_file.clone());
+    }
+    let servers: Result<Vec<ServerAddr>, _> = config.servers.iter().map(|server| server.parse()).collect();
+    let servers = servers.map_err(|error| Problem::Unfit(format!("broker.nats.servers: {error}")))?;
+    options.connect(servers).await.map_err(|error| Problem::Unreachable(error.to_string()))
+}
+
+/// Half as long again each time, and not all replicas at once.
+fn pause(attempt: usize) -> Duration {
+    let doubled = Duration::from_millis(50).saturating_mul(1 << attempt.min(10));
+    doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+fn note(event: &Event, alarm: &Notify) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
+        Event::SlowConsumer(_) => tracing::warn!("events came faster than they could be taken; some are fetched again"),
+        other => tracing::info!(event = %other, "NATS says"),
+    }
+    if matches!(event, Event::Connected | Event::SlowConsumer(_)) {
+        alarm.notify_one();
+    }
+}
+
+fn is_set(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
+}
+
+fn read(path: &Path) -> Result<String, Problem> {
+    fs::read_to_string(path).map_err(|error| unfit(path, &error))
+}
+
+fn unfit(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::Unfit(format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,180 @@
+//! What things are called on the servers.
+//!
+//! | name | what it is |
+//! |---|---|
+//! | stream `bowline-L07` | a partition: the topics whose names hash to it |
+//! | subject `bowline.log.07.TOPIC` | what is published to a topic, and kept in its stream |
+//! | subject `bowline.out.07.TOPIC` | each event again, once it is kept: what replicas listen to |
+//! | stream `KV_bowline-epochs` | a key-value bucket: the epoch of each stream |
+//!
+//! `bowline` is `broker.nats.prefix`. A topic's alphabet is that of subjects, without what means more there.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use crate::types::{NewEvent, Producer};
+
+/// Stands where a topic's name stands, and is none: `$` is not in their alphabet.
+pub(super) const CANARY: &str = "$canary";
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    prefix: String,
+    partitions: u16,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str, partitions: u16) -> Self {
+        Self { prefix: prefix.to_owned(), partitions }
+    }
+
+    /// The partition of a topic.
+    pub(super) fn partition(&self, topic: &str) -> u16 {
+        let remainder = stable_hash(topic.as_bytes()) % u64::from(self.partitions);
+        u16::try_from(remainder).unwrap_or(0)
+    }
+
+    pub(super) fn stream(&self, partition: u16) -> String {
+        format!("{}-L{partition:02}", self.prefix)
+    }
+
+    /// What is published to a topic.
+    pub(super) fn log(&self, partition: u16, topic: &str) -> String {
+        format!("{}.log.{partition:02}.{topic}", self.prefix)
+    }
+
+    /// Its events, once they are kept.
+    pub(super) fn live(&self, partition: u16, topic: &str) -> String {
+        format!("{}.out.{partition:02}.{topic}", self.prefix)
+    }
+
+    pub(super) fn bucket(&self) -> String {
+        format!("{}-epochs", self.prefix)
+    }
+
+    /// The stream that is the bucket.
+    pub(super) fn bucket_stream(&self) -> String {
+        format!("KV_{}", self.bucket())
+    }
+
+    /// The key of a partition's epoch.
+    pub(super) fn epoch(&self, partition: u16) -> String {
+        format!("$KV.{}.L{partition:02}", self.bucket())
+    }
+}
+
+/// FNV-1a. Every replica of every version has to agree on it, so it is written down here.
+fn stable_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// How the servers recognise a publish that they have kept before. A stream holds many topics and remembers every id for
+/// as long as its window is, so ids are short, and no two of different topics, sessions or numbers are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MessageId {
+    /// The application chose one for the event.
+    Application(String),
+    /// The session's number for it.
+    Number(String),
+    /// Only this attempt to publish it, and its repeats.
+    Attempt(String),
+}
+
+impl MessageId {
+    /// The id of an event that is published to a topic.
+    pub(super) fn of(topic: &str, event: &NewEvent) -> Self {
+        let dedupe = &event.dedupe;
+        if let Some(id) = &dedupe.id {
+            return Self::Application(fingerprint("i", [topic.as_bytes(), id.as_bytes()]));
+        }
+        match &dedupe.seq {
+            Some(seq) => {
+                let (client, session) = (seq.producer.client_id().as_str(), seq.producer.session_id().as_str());
+                let number = seq.number.to_be_bytes();
+                let parts = [topic.as_bytes(), client.as_bytes(), session.as_bytes(), &number[..]];
+                Self::Number(fingerprint("s", parts))
+            }
+            None => Self::attempt(),
+        }
+    }
+
+    /// An id of its own.
+    pub(super) fn attempt() -> Self {
+        Self::Attempt(format!("r{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)))
+    }
+
+    /// The id of the removal of a key at the end of its session, as it was set at `offset`.
+    pub(super) fn of_removal(topic: &str, owner: &Producer, offset: u64) -> Self {
+        let (client, session) = (owner.client_id().as_str(), owner.session_id().as_str());
+        let offset = offset.to_be_bytes();
+        Self::Attempt(fingerprint("m", [topic.as_bytes(), client.as_bytes(), session.as_bytes(), &offset[..]]))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Application(id) | Self::Number(id) | Self::Attempt(id) => id,
+        }
+    }
+
+    /// The id, if it is what repeats are known by to those who read the log.
+    pub(super) fn of_application(&self) -> Option<&str> {
+        if let Self::Application(id) = self { Some(id) } else { None }
+    }
+
+    /// The id as a message bears it, if the application chose it.
+    pub(super) fn read(text: &str) -> Option<&str> {
+        text.starts_with('i').then_some(text)
+    }
+}
+
+/// 128 bits of a hash that nobody finds two of, over the parts and their lengths.
+fn fingerprint<'p>(kind: &str, parts: impl IntoIterator<Item = &'p [u8]>) -> String {
+    let mut hash = Context::new(&SHA256);
+    for part in parts {
+        hash.update(&part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finish();
+    let short = digest.as_ref().get(..16).unwrap_or_default();
+    format!("{kind}{}", BASE64_URL_SAFE_NO_PAD.encode(short))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{ClientId, Dedupe, Seq, SessionId};
+
+    #[test]
+    fn a_topic_has_the_same_partition_for_ever() {
+        let names = Names::new("bowline", 16);
+        // The first is the published value of the empty text. Whoever changes these loses every history there is.
+        assert_eq!(stable_hash(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(stable_hash(b"foobar"), 0x8594_4171_f739_67e8);
+        assert_eq!(names.stream(7), "bowline-L07");
+        assert_eq!(names.log(7, "chat.room"), "bowline.log.07.chat.room");
+        assert!((0..1000).all(|n| names.partition(&n.to_string()) < 16));
+        assert!((0..16).all(|p| (0..1000).any(|n| names.partition(&n.to_string()) == p)), "all of them are used");
+    }
+
+    #[test]
+    fn ids_differ_where_what_is_published_does() {
+        let producer = |session: &str| Producer::new(ClientId::parse("c").unwrap(), SessionId::parse(session).unwrap());
+        let by = |session, number| NewEvent {
+            dedupe: Dedupe { id: None, seq: Some(Seq { producer: producer(session), number, through: 0 }) },
+            ..NewEvent::default()
+        };
+        let named = |id: &str| NewEvent { dedupe: Dedupe { id: Some(id.into()), seq: None }, ..NewEvent::default() };
+        let events =
+            [by("s", 1), by("s", 2), by("t", 1), named("a"), named("b"), NewEvent::default(), NewEvent::default()];
+        let mut ids: Vec<_> =
+            ["x", "y"].iter().flat_map(|topic| events.iter().map(|event| MessageId::of(topic, event))).collect();
+        assert_eq!(ids[0], MessageId::of("x", &by("s", 1)), "a repeat has the same");
+        ids.push(MessageId::of_removal("x", &producer("s"), 1));
+        let mut texts: Vec<_> = ids.iter().map(MessageId::as_str).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), ids.len());
+        assert_eq!(ids.iter().filter(|id| MessageId::read(id.as_str()).is_some()).count(), 4);
+    }
+}

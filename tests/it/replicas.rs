@@ -1,0 +1,145 @@
+//! Two replicas that share their topics over a NATS server.
+
+use std::time::Duration;
+
+use bowline::proto::v1::{Durability, OpenSession, ReadHistoryRequest, Recovery};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    nats::NatsServer,
+    support::{LIMIT, TestClient, TestServer, after, earliest, get, named, payloads, publish},
+};
+
+async fn replica(nats: &NatsServer) -> TestServer {
+    let servers = format!("[\"{}\"]", nats.url());
+    let settings = [
+        ("broker.kind", "nats"),
+        ("broker.nats.servers", &*servers),
+        ("broker.nats.replicas", "1"),
+        ("broker.nats.partitions", "2"),
+        ("broker.nats.check_interval", "500ms"),
+        ("health.canary_interval", "200ms"),
+        ("health.canary_timeout", "1s"),
+    ];
+    let server = TestServer::with(&settings).await;
+    ready(&server, 200).await;
+    server
+}
+
+/// Waits until the server is ready, or is not.
+async fn ready(server: &TestServer, wanted: u16) {
+    let begun = Instant::now();
+    while get(server.admin, "/readyz", "").await.status != wanted {
+        assert!(begun.elapsed() < LIMIT, "/readyz is never {wanted}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn connect(server: &TestServer, client: &str) -> TestClient {
+    server.connect(client).await.of_shared_topics()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_published_at_one_replica_is_read_at_the_other() {
+    let Some(nats) = NatsServer::start().await else { return };
+    let (one, two) = (replica(&nats).await, replica(&nats).await);
+    let (mut alice, mut bob) = (connect(&one, "alice").await, connect(&two, "bob").await);
+    let (mut here, mut there) = (connect(&one, "here").await, connect(&two, "there").await);
+    for client in [&mut alice, &mut bob, &mut here, &mut there] {
+        client.open(named(1, "chat.room", "desk")).await;
+    }
+    let said = alice.publish(publish(1, 1, "hello")).await;
+    assert!(said.failure.is_none() && !said.duplicate, "{said:?}");
+    assert_eq!((said.durability(), said.through_seq), (Durability::Accepted, 1), "one NATS server has it");
+    bob.publish(publish(1, 1, "hi")).await;
+    one.store("chat.room", &["by the way"]).await;
+    for reader in [&mut here, &mut there] {
+        assert_eq!(payloads(&reader.events(1, 3).await), ["hello", "hi", "by the way"]);
+    }
+    assert_eq!(here.cursor(1), there.cursor(1));
+    let history = ReadHistoryRequest { topic: "chat.room".to_owned(), ..ReadHistoryRequest::default() };
+    // A replica where nobody has asked for the topic.
+    let three = replica(&nats).await;
+    let read = three.topics().await.read_history(history).await.unwrap().into_inner();
+    assert_eq!(payloads(&read.events), ["hello", "hi", "by the way"]);
+    for server in [one, two, three] {
+        server.leave().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_goes_on_at_another_replica_and_nothing_is_lost_or_doubled() {
+    let Some(nats) = NatsServer::start().await else { return };
+    let (one, two) = (replica(&nats).await, replica(&nats).await);
+    let (mut publisher, mut reader) = (connect(&one, "alice").await, connect(&one, "bob").await);
+    publisher.open(named(1, "t", "desk")).await;
+    reader.open(OpenSession { start: earliest(), ..named(1, "t", "reader") }).await;
+    for seq in 1..=3 {
+        publisher.publish(publish(1, seq, seq.to_string())).await;
+    }
+    assert_eq!(payloads(&reader.events(1, 3).await), ["1", "2", "3"]);
+    let cursor = reader.cursor(1);
+    publisher.publish(publish(1, 4, "4")).await;
+    let last = publisher.publish(publish(1, 5, "5")).await.cursor;
+    publisher.sever();
+    reader.sever();
+    one.store("t", &["6", "7"]).await;
+
+    let (mut publisher, mut reader) = (connect(&two, "alice").await, connect(&two, "bob").await);
+    let opened = reader.open(OpenSession { start: after(cursor), ..named(1, "t", "reader") }).await;
+    assert_eq!(opened.recovery(), Recovery::Full);
+    assert_eq!(payloads(&reader.events(1, 4).await), ["4", "5", "6", "7"]);
+    assert_eq!(publisher.open(named(1, "t", "desk")).await.published_seq, 5, "what the session has published is known");
+    let again = publisher.publish(publish(1, 5, "5")).await;
+    assert_eq!((again.duplicate, again.cursor), (true, last));
+    assert!(publisher.publish(publish(1, 6, "8")).await.failure.is_none());
+    assert_eq!(payloads(&reader.events(1, 1).await), ["8"]);
+    one.leave().await;
+    two.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_without_its_broker_is_not_ready_and_goes_on_when_it_is_back() {
+    let Some(mut nats) = NatsServer::start().await else { return };
+    let server = replica(&nats).await;
+    let mut client = connect(&server, "alice").await;
+    client.open(named(1, "t", "desk")).await;
+    client.publish(publish(1, 1, "before")).await;
+    nats.kill();
+    ready(&server, 503).await;
+    let waiting = client.ask(publish(1, 2, "meanwhile")).await;
+    nats.run().await;
+    let answer = client.answer(waiting).await;
+    assert!(answer.failure.is_none() && !answer.duplicate, "{answer:?}");
+    ready(&server, 200).await;
+    let mut reader = connect(&server, "bob").await;
+    reader.open(OpenSession { start: earliest(), ..named(1, "t", "reader") }).await;
+    assert_eq!(payloads(&reader.events(1, 2).await), ["before", "meanwhile"]);
+    server.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_cannot_be_used_stops_the_start_with_a_sentence() {
+    let Some(nats) = NatsServer::start().await else { return };
+    replica(&nats).await.leave().await;
+    let servers = format!("[\"{}\"]", nats.url());
+    let other = [
+        ("broker.kind", "nats"),
+        ("broker.nats.servers", &*servers),
+        ("broker.nats.replicas", "1"),
+        ("broker.nats.partitions", "2"),
+        ("broker.nats.max_age", "2h"),
+    ];
+    let said = TestServer::refused_start(&other).await;
+    assert!(
+        said.contains("cannot use the broker") && said.contains("bowline-L0") && said.contains("max_age"),
+        "{said}"
+    );
+    let nobody = [
+        ("broker.kind", "nats"),
+        ("broker.nats.servers", "[\"nats://127.0.0.1:1\"]"),
+        ("broker.nats.start_timeout", "300ms"),
+    ];
+    let said = TestServer::refused_start(&nobody).await;
+    assert!(said.contains("cannot use the broker") && said.contains("NATS cannot be reached"), "{said}");
+}
