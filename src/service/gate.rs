@@ -5,6 +5,7 @@
 //! deadline is over, and it gives a deadline up once a response has begun.
 
 mod clock;
+mod lent;
 mod refusal;
 mod taken;
 
@@ -23,6 +24,7 @@ use tower::{Layer, Service};
 
 use self::{
     clock::{Clock, InTime},
+    lent::{Lent, Loan},
     refusal::{corrected, not_grpc},
     taken::Taken,
 };
@@ -82,8 +84,9 @@ impl<S> Gate<S> {
 
 impl<S, R> Service<Request<R>> for Gate<S>
 where
-    S: Service<Request<R>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Lent<R>>, Response = Response<Body>, Error = Infallible>,
     S::Future: Unpin,
+    R: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -109,7 +112,9 @@ where
                 switch.pull_at(deadline + LAST_WORDS);
             }
         }
+        let (request, loan) = lend(request, kind);
         let terms = Terms {
+            loan,
             // A stream that ends itself in order is given the time to.
             end: deadline.map(|deadline| Clock::new(if kind.is_unary() { deadline } else { deadline + LAST_WORDS / 2 })),
             begin: layer.unary_timeout().filter(|_| kind == Kind::Watch).and_then(from_now).map(Clock::new),
@@ -117,6 +122,16 @@ where
         };
         Gated::Serving { future: self.service.call(request), terms }
     }
+}
+
+/// A request whose body ends with its call. That of a conversation ends with its connection.
+fn lend<R: Send + 'static>(request: Request<R>, kind: Kind) -> (Request<Lent<R>>, Option<Loan>) {
+    if kind == Kind::Conversation {
+        return (request.map(Lent::Given), None);
+    }
+    let (parts, body) = request.into_parts();
+    let (lent, loan) = Lent::new(body);
+    (Request::from_parts(parts, lent), Some(loan))
 }
 
 /// That time from now; none if no clock can show it.
@@ -127,6 +142,8 @@ fn from_now(time: Duration) -> Option<Instant> {
 /// What a call is held to.
 #[derive(Debug)]
 pub struct Terms {
+    /// Of its request's body.
+    loan: Option<Loan>,
     /// When its response has to be over.
     end: Option<Clock>,
     /// When its response has to have begun: a stream that nobody has finished asking for is none yet.
@@ -148,9 +165,9 @@ impl Terms {
             Some(clock) => response.map(|body| Body::new(InTime::new(body, clock))),
             None => response,
         };
-        match self.taken.take() {
-            Some((switch, limit)) => response.map(|body| Body::new(Taken::new(body, switch, limit))),
-            None => response,
+        match (self.taken.take(), self.loan.take()) {
+            (None, None) => response,
+            (taken, loan) => response.map(|body| Body::new(Taken::new(body, taken, loan))),
         }
     }
 }

@@ -203,7 +203,7 @@ pub const CASES: &[Case] = &[
         number: "11",
         attack: "messages: length lies, deep nesting, empty sub-messages, gzip",
         criterion: "RSS +2 MiB at most besides their bytes, each answered",
-        stock: Stock::Falls("empty strings +"),
+        stock: Stock::Falls("KiB, no answer"),
         run: |arena| messages::bombs(arena).boxed(),
         ..CASE
     },

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-use super::from_now;
+use super::{from_now, lent::Loan};
 use crate::types::KillSwitch;
 
 /// A response's body, whose stream is reset when nothing of it has been taken for too long.
@@ -21,15 +21,31 @@ use crate::types::KillSwitch;
 #[derive(Debug)]
 pub(super) struct Taken {
     body: Body,
-    switch: KillSwitch,
-    limit: Duration,
+    /// None where nobody could reset the stream.
+    watch: Option<(KillSwitch, Duration)>,
+    /// The request's body is called in with this.
+    _loan: Option<Loan>,
 }
 
 impl Taken {
     /// The head of the response is the first piece.
-    pub(super) fn new(body: Body, switch: KillSwitch, limit: Duration) -> Self {
-        switch.stalls_at(from_now(limit));
-        Self { body, switch, limit }
+    pub(super) fn new(body: Body, watch: Option<(KillSwitch, Duration)>, loan: Option<Loan>) -> Self {
+        let taken = Self { body, watch, _loan: loan };
+        taken.given();
+        taken
+    }
+
+    /// From now on it counts how long that is not taken.
+    fn given(&self) {
+        if let Some((switch, limit)) = &self.watch {
+            switch.stalls_at(from_now(*limit));
+        }
+    }
+
+    fn asked_for_more(&self) {
+        if let Some((switch, _)) = &self.watch {
+            switch.stalls_at(None);
+        }
     }
 }
 
@@ -38,9 +54,9 @@ impl http_body::Body for Taken {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.switch.stalls_at(None);
+        self.asked_for_more();
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.switch.stalls_at(from_now(self.limit));
+        self.given();
         Poll::Ready(frame)
     }
 
