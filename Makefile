@@ -43,16 +43,10 @@ test: ## Run every test; sets up what the interoperability tests need, where tha
 sim: ## Simulate thousands of runs (BOWLINE_SEEDS) over a broken network and hold each to the promises.
 	BOWLINE_SEEDS="$${BOWLINE_SEEDS:-5000}" cargo test --locked --release --lib sim:: -- --nocapture
 
-# On the stable compiler, so without an address sanitizer, which unsafe code would need and ours has none of. What was
-# learnt stays in fuzz/corpus; `tests/fuzz.rs` runs the same targets for a moment in every build.
-fuzz: ## Fuzz each target for FUZZ_SECONDS (600), and say how large its corpus has become.
+# What was learnt stays in fuzz/corpus; `tests/fuzz.rs` runs the same targets for a moment in every build.
+fuzz: ## Fuzz each target for FUZZ_SECONDS (600), and say how often it ran, what its corpus holds and what it found.
 	@.ci/tools fuzz
-	@for target in $$(sed -n 's/^name = "\([a-z_]*\)"$$/\1/p' fuzz/Cargo.toml); do \
-	    mkdir -p fuzz/corpus/$$target; \
-	    cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
-	        -max_total_time=$${FUZZ_SECONDS:-600} -print_final_stats=1 -verbosity=0; \
-	    echo "$$target: $$(ls fuzz/corpus/$$target | wc -l) inputs in its corpus"; \
-	done
+	@.ci/fuzz
 
 # BLESS=1 writes what is compared anew: the golden renders, the plain manifests. The program is built as the tests build it,
 # so that after them nothing is left to build.

@@ -18,6 +18,7 @@ mod handshake;
 mod liveness;
 mod memory;
 mod metrics;
+mod overload;
 #[path = "../support/pki.rs"]
 #[allow(unreachable_pub, reason = "shared with tests that use more of it")]
 mod pki;
