@@ -4,9 +4,13 @@
 //!
 //! Whatever the engine, it holds to this; the conformance suite in `broker/tests.rs` asks each for it.
 //!
-//! - [`Broker::open`] gives a topic's [`Line`]: this replica's view of its log, and the way to publish to it.
-//! - A publish that returns `Ok` is in the log at that cursor, at the durability it names. Offsets rise strictly, in
-//!   the order in which publishes of one session were made.
+//! - [`Broker::open`] gives a topic's [`Line`] at once: this replica's view of its log, and the way to publish to it.
+//!   Whoever looks at the log waits until the line is [`ready`](Line::ready).
+//! - Nothing here blocks. An engine that has to wait says so, and says within a time of its own what came of it.
+//! - A publish whose outcome is `Ok` is in the log at that cursor, at the durability it names. Offsets rise strictly.
+//!   Publishes that are under way at the same time are stored in any order, so those of a session go one at a time.
+//! - A publish that is under way is not taken back by dropping its outcome. One whose outcome cannot be learnt fails with
+//!   UNKNOWN_OUTCOME: the same again is a repeat, if it was stored after all.
 //! - A repeat (same dedupe id, or same session and seq) inside the window is `Ok`, `duplicate`, the first cursor.
 //! - Every event comes back through the log, to its publisher's replica as to any other: whoever reads, reads the log.
 //! - After the log has grown, every [`Listener`] of the topic is told. It may be told more often than the log grew.
@@ -14,10 +18,13 @@
 //! - [`Broker::canary`] gives a topic of the server's own, which no client can reach or see, and which is no different
 //!   otherwise: what befalls it can befall any topic.
 //! - A keyed topic keeps the latest event of each key, whatever the history keeps. A key that was set in a session's scope
-//!   can be removed with the session, unless somebody else has set it since.
+//!   can be removed with the session, unless somebody else has set it since: also one whose publish ended with
+//!   UNKNOWN_OUTCOME and is stored later.
 //!
 //! A broker never sees a connection, a frame or an identity.
 
+#[cfg(test)]
+pub(crate) mod late;
 pub mod memory;
 #[cfg(test)]
 mod tests;
@@ -27,13 +34,18 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
+use tokio::time::timeout;
 
 use crate::{
-    error::Failure,
+    error::{Failure, Reason},
     log::{Limits, Log, Total},
     types::{NewEvent, Producer, Published, Topic},
 };
+
+/// How long whoever wants to look at a log waits for its line.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the server's own topic keeps: an event at a time is enough.
 const CANARY: Limits = Limits {
@@ -50,6 +62,34 @@ const CANARY: Limits = Limits {
 pub trait Listener: Send + Sync {
     /// There may be something new.
     fn grown(&self);
+}
+
+/// The outcome of a publish: there at once, or on its way.
+pub enum Publishing {
+    /// Known.
+    Done(Result<Published, Failure>),
+    /// The engine has it; completes with the outcome. Dropping it does not take the publish back. Bounded in time by the
+    /// engine.
+    Later(BoxFuture<'static, Result<Published, Failure>>),
+}
+
+impl Publishing {
+    /// Waits for the outcome. Dropping this does not take the publish back.
+    pub async fn outcome(self) -> Result<Published, Failure> {
+        match self {
+            Self::Done(outcome) => outcome,
+            Self::Later(outcome) => outcome.await,
+        }
+    }
+}
+
+impl std::fmt::Debug for Publishing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
+            Self::Later(_) => f.debug_tuple("Later").finish_non_exhaustive(),
+        }
+    }
 }
 
 /// The engine in use. An enum, not a trait object: the set is closed and the hot path is short.
@@ -132,12 +172,34 @@ impl Broker {
 pub struct Line(Arc<memory::Entry>);
 
 impl Line {
-    /// Stores an event; see the contract. Returns once the outcome is known.
-    pub fn publish(&self, event: NewEvent) -> Result<Published, Failure> {
-        self.0.publish(event)
+    /// Stores an event; see the contract. Must not block: it is called with locks held.
+    pub fn publish(&self, event: NewEvent) -> Publishing {
+        #[cfg(test)]
+        if let Some(fate) = late::fate(&event) {
+            return late::publish(&self.0, event, fate);
+        }
+        Publishing::Done(self.0.publish(event))
     }
 
-    /// Removes the keys that were to die with a session and are still its own; each removal is an event.
+    /// Completes once this replica sees the log: its epoch, its head, what of its history is to be had; with BROKER if
+    /// that takes too long. None if it does already, as with memory it always does.
+    pub fn ready(&self) -> Option<BoxFuture<'static, Result<(), Failure>>> {
+        #[cfg(test)]
+        if let Some(ready) = late::ready() {
+            return Some(ready);
+        }
+        None
+    }
+
+    /// Waits until it is [`ready`](Self::ready), for a few seconds at most: BROKER after that. Cancel-safe.
+    pub async fn seen(&self) -> Result<(), Failure> {
+        let Some(ready) = self.ready() else { return Ok(()) };
+        let late = |_| Failure::new(Reason::Broker, "the broker did not show the topic in time");
+        timeout(SEEN_WITHIN, ready).await.map_err(|elapsed| late(elapsed).retry_after(Duration::from_secs(1)))?
+    }
+
+    /// Removes the keys that were to die with a session and are still its own; each removal is an event. Returns before
+    /// that is done: an engine that cannot do it at once keeps trying.
     pub fn remove_owned(&self, owner: &Producer) {
         self.0.remove_owned(owner);
     }

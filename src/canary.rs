@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// Sends one every `canary_interval` until the process stops; `component` says how it went. The first is away before
-/// this returns, and with an engine in this process also back.
+/// this returns, and with an engine in this process also back; where it is not, another one follows at once.
 pub fn release(config: Config, hub: &Arc<Hub>, component: Component, tasks: &Tasks) {
     let canary = Canary { config, hub: hub.clone(), component, tasks: tasks.clone() };
-    if let Some(outcome) = trip(hub.clone(), 0).now_or_never() {
-        canary.note(outcome);
-    }
-    tasks.spawn_until_stopped("canary", canary.run());
+    let back = trip(hub.clone(), 0).now_or_never();
+    let is_back = back.is_some();
+    back.into_iter().for_each(|outcome| canary.note(outcome));
+    tasks.spawn_until_stopped("canary", canary.run(is_back));
 }
 
 struct Canary {
@@ -44,11 +44,12 @@ struct Canary {
 }
 
 impl Canary {
-    async fn run(self) {
+    async fn run(self, is_first_back: bool) {
         let mut ticks = interval(self.config.canary_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first has been sent.
-        ticks.tick().await;
+        if is_first_back {
+            ticks.tick().await;
+        }
         for number in 1.. {
             ticks.tick().await;
             let (hub, stop) = (self.hub.clone(), self.tasks.stop().clone());
@@ -88,7 +89,9 @@ async fn trip(hub: Arc<Hub>, number: u64) -> Result<(), Failure> {
     let listener: Weak<Bell> = Arc::downgrade(&bell);
     line.listen(listener);
     let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-    let published = line.publish(NewEvent { payload: payload.clone(), ..NewEvent::default() })?;
+    line.seen().await?;
+    let event = NewEvent { payload: payload.clone(), ..NewEvent::default() };
+    let published = line.publish(event).outcome().await?;
     loop {
         bell.0.notified().await;
         if is_there(&line, published.cursor.offset, &payload) {
@@ -117,7 +120,11 @@ impl Listener for Bell {
 mod tests {
     use super::*;
     use crate::{
-        broker::{Broker, memory::Memory},
+        broker::{
+            Broker,
+            late::{self, Fate},
+            memory::Memory,
+        },
         health::Health,
         hub,
         lifecycle::{Lifecycle, Phase},
@@ -208,6 +215,20 @@ mod tests {
         bench.until(false, Duration::from_secs(3600)).await;
         planted::plant(None);
         bench.until(true, Duration::from_secs(60)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_is_stored_later_is_waited_for_and_one_that_is_not_is_noticed() {
+        let (soon, later) = (Some(Duration::from_millis(50)), Some(Duration::from_millis(100)));
+        let planned = late::plan(move |_| Some(Fate { stored: soon, answered: later }));
+        let bench = Bench::new(Config::default());
+        assert!(!bench.health.ready());
+        // The next one is not waited for.
+        bench.until(true, Duration::from_secs(1)).await;
+        drop(planned);
+        let _planned = late::plan(move |_| Some(Fate { stored: None, answered: later }));
+        bench.until(false, Duration::from_secs(60)).await;
+        assert!(bench.problem().is_some_and(|problem| problem.contains("BROKER")), "{:?}", bench.problem());
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    broker::{Broker, Line},
+    broker::{Broker, Line, Publishing},
     error::{Failure, Reason},
     log::Limits,
     planted::{self, Bug},
@@ -119,7 +119,7 @@ impl Hub {
 
     /// Publishes without a session. Fails as [`Hub::join`] does, with UNSUPPORTED on an echo topic, which answers
     /// sessions only, and with READ_ONLY on one that says who is in another.
-    pub fn publish(&self, topic: &Topic, event: NewEvent, party: Party) -> Result<Published, Failure> {
+    pub async fn publish(&self, topic: &Topic, event: NewEvent, party: Party) -> Result<Published, Failure> {
         if topic.presence_of().is_some() {
             return Err(Failure::new(Reason::ReadOnly, "only the server says who is in a topic"));
         }
@@ -128,7 +128,9 @@ impl Hub {
             return Err(sessions_only(topic, rule.class));
         }
         let bytes = event.payload.len() as u64;
-        let published = self.open(topic, rule, party)?.publish(event)?;
+        let line = self.open(topic, rule, party)?;
+        line.seen().await?;
+        let published = line.publish(event).outcome().await?;
         if !published.duplicate {
             self.metrics.events_published.inc();
             self.metrics.events_published_bytes.inc_by(bytes);
@@ -137,31 +139,47 @@ impl Hub {
     }
 
     /// Says that a session is in a topic, until its scope in the feed that is returned ends. KEY_LIMIT if too many are.
-    pub fn announce(&self, topic: &Topic, producer: &Producer, info: &Bytes) -> Result<Arc<Feed>, Failure> {
+    pub fn announce(
+        &self,
+        topic: &Topic,
+        producer: &Producer,
+        info: &Bytes,
+    ) -> Result<(Arc<Feed>, Publishing), Failure> {
         let feed = self.join(&topic.presence()?, Party::client(producer.client_id()))?;
-        feed.publish(membership(producer, info))?;
+        let publishing = feed.publish(membership(producer, info));
+        Ok((feed, publishing))
+    }
+
+    /// Fails as [`Hub::announce`] would at this moment. The feed that is returned, held, keeps it in sight.
+    pub async fn check_announce(&self, topic: &Topic, producer: &Producer, info: &Bytes) -> Result<Arc<Feed>, Failure> {
+        let feed = self.join(&topic.presence()?, Party::client(producer.client_id()))?;
+        feed.seen().await?;
+        feed.log().check(&membership(producer, info))?;
         Ok(feed)
     }
 
-    /// Fails as [`Hub::announce`] would at this moment.
-    pub fn check_announce(&self, topic: &Topic, producer: &Producer, info: &Bytes) -> Result<(), Failure> {
-        let feed = self.join(&topic.presence()?, Party::client(producer.client_id()))?;
-        feed.log().check(&membership(producer, info))
-    }
-
     /// Who is in a topic, as the log that says so; none if nobody was since it was last forgotten.
-    pub fn presence(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
+    pub async fn presence(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
         self.rule(topic)?;
-        Ok(self.broker.find(&topic.presence()?))
+        self.seen(&topic.presence()?).await
     }
 
     /// The log of a topic, for reading its history; none if nothing was ever published to it. Creates nothing.
     /// UNSUPPORTED where nothing is kept to be read.
-    pub fn history(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
+    pub async fn history(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
         match self.rule(topic)?.class {
             class @ (Class::Echo | Class::Signal) => Err(sessions_only(topic, class)),
-            Class::Log | Class::State => Ok(self.broker.find(topic)),
+            Class::Log | Class::State => self.seen(topic).await,
         }
+    }
+
+    /// A topic that is there already, once its log can be looked at.
+    async fn seen(&self, topic: &Topic) -> Result<Option<Line>, Failure> {
+        let line = self.broker.find(topic);
+        if let Some(line) = &line {
+            line.seen().await?;
+        }
+        Ok(line)
     }
 
     /// The server's own topic, by which it finds out whether topics work. No client can reach or see it.

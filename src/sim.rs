@@ -8,6 +8,7 @@ mod bugs;
 mod coverage;
 mod frames;
 mod history;
+mod late;
 mod library;
 mod network;
 mod operator;

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
+
 use super::{memory::Memory, *};
 use crate::{
     error::Reason,
@@ -36,11 +38,15 @@ fn event(payload: &'static str, dedupe: Dedupe) -> NewEvent {
     NewEvent { payload: payload.into(), dedupe, ..NewEvent::default() }
 }
 
+fn publish(line: &Line, event: NewEvent) -> Published {
+    line.publish(event).outcome().now_or_never().expect("an engine in this process answers at once").unwrap()
+}
+
 #[test]
 fn an_acknowledged_publish_is_in_the_log_at_its_cursor_on_every_line() {
     for broker in engines() {
         let (here, there) = (broker.open(&topic("t"), LIMITS).unwrap(), broker.open(&topic("t"), LIMITS).unwrap());
-        let published = here.publish(event("one", Dedupe::default())).unwrap();
+        let published = publish(&here, event("one", Dedupe::default()));
         let log = there.log().read();
         assert_eq!(log.head(), published.cursor);
         assert_eq!(log.after(published.cursor.offset - 1).next().unwrap().payload_len, 3);
@@ -54,8 +60,8 @@ fn a_repeat_is_answered_with_the_first_cursor_and_stored_once() {
     for broker in engines() {
         let line = broker.open(&topic("t"), LIMITS).unwrap();
         for dedupe in [Dedupe { id: Some("x".into()), seq: None }, by_seq.clone()] {
-            let first = line.publish(event("once", dedupe.clone())).unwrap();
-            let again = line.publish(event("once", dedupe)).unwrap();
+            let first = publish(&line, event("once", dedupe.clone()));
+            let again = publish(&line, event("once", dedupe));
             assert_eq!((again.cursor, again.duplicate, first.duplicate), (first.cursor, true, false));
         }
         assert_eq!(line.log().read().size().0, 2);
@@ -78,7 +84,7 @@ fn a_listener_is_told_of_growth_whoever_caused_it() {
         let heard: Arc<dyn Listener> = count.clone();
         let line = broker.open(&topic("t"), LIMITS).unwrap();
         line.listen(Arc::downgrade(&heard));
-        broker.open(&topic("t"), LIMITS).unwrap().publish(event("x", Dedupe::default())).unwrap();
+        publish(&broker.open(&topic("t"), LIMITS).unwrap(), event("x", Dedupe::default()));
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
     }
 }
@@ -88,9 +94,8 @@ fn concurrent_publishes_each_get_a_place_of_their_own() {
     for broker in engines() {
         let line = broker.open(&topic("t"), Limits { max_events: 10_000, ..LIMITS }).unwrap();
         let mut offsets: Vec<u64> = std::thread::scope(|scope| {
-            let publish =
-                || (0..500).map(|_| line.publish(event("x", Dedupe::default())).unwrap().cursor.offset).collect();
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(publish)).collect();
+            let place = |_| publish(&line, event("x", Dedupe::default())).cursor.offset;
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(move || (0..500).map(place).collect())).collect();
             threads.into_iter().flat_map(|thread| -> Vec<u64> { thread.join().unwrap() }).collect()
         });
         offsets.sort_unstable();
@@ -104,7 +109,7 @@ fn topics_are_limited_listed_in_order_and_dropped_when_nobody_needs_them() {
         let held = broker.open(&topic("b.2"), LIMITS).unwrap();
         broker.open(&topic("b.1"), LIMITS).unwrap();
         let kept = broker.open(&topic("a"), LIMITS).unwrap();
-        kept.publish(event("x", Dedupe::default())).unwrap();
+        publish(&kept, event("x", Dedupe::default()));
         drop(kept);
         assert_eq!(broker.open(&topic("c"), LIMITS).unwrap_err().reason, Reason::TopicLimit);
 

@@ -157,6 +157,10 @@ reasons! {
     Unsupported = "UNSUPPORTED", Unimplemented, None, Client;
     /// No such thing.
     NotFound = "NOT_FOUND", NotFound, None, Client;
+    /// The broker is not reached, or does not answer: nothing was done.
+    Broker = "BROKER", Unavailable, Retry, Server;
+    /// It could not be learnt what became of a publish. The same again, under the same number or id, is not stored twice.
+    UnknownOutcome = "UNKNOWN_OUTCOME", Unavailable, Retry, Server;
     /// A bug of the server; details are in its log.
     Internal = "INTERNAL", Internal, Reconnect, Server;
 }

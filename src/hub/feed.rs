@@ -9,11 +9,11 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{Class, Delivery, Feeds, ReadySet, Rule};
 use crate::{
-    broker::{Line, Listener},
+    broker::{Line, Listener, Publishing},
     error::Failure,
     log::Log,
     planted::{self, Bug},
-    types::{NewEvent, Producer, Published, Topic},
+    types::{NewEvent, Producer, Topic},
 };
 
 /// A topic that somebody on this replica has joined.
@@ -51,8 +51,13 @@ impl Feed {
     }
 
     /// Publishes to it; see [`Line::publish`].
-    pub fn publish(&self, event: NewEvent) -> Result<Published, Failure> {
+    pub fn publish(&self, event: NewEvent) -> Publishing {
         self.line.publish(event)
+    }
+
+    /// Waits until its log can be looked at; see [`Line::seen`].
+    pub async fn seen(&self) -> Result<(), Failure> {
+        self.line.seen().await
     }
 
     /// Forgets what its only reader has: for echo topics, whose log is one session's own.

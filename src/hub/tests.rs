@@ -1,3 +1,5 @@
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::broker::memory::Memory;
 
@@ -15,6 +17,10 @@ fn party() -> Party {
 
 fn event() -> NewEvent {
     NewEvent { payload: "x".into(), ..NewEvent::default() }
+}
+
+fn publish(hub: &Hub, name: &str) -> Result<Published, Failure> {
+    hub.publish(&topic(name), event(), party()).now_or_never().expect("memory answers at once")
 }
 
 fn taken(ready: &ReadySet) -> Vec<u32> {
@@ -47,12 +53,12 @@ fn a_publish_wakes_each_reader_once_until_it_has_looked() {
     let feed = hub.join(&topic("t"), party()).unwrap();
     let ready = Arc::new(ReadySet::default());
     let guards: Vec<_> = (1..=3).map(|alias| armed(&feed, alias, &ready)).collect();
-    hub.publish(&topic("t"), event(), party()).unwrap();
-    hub.publish(&topic("t"), event(), party()).unwrap();
+    publish(&hub, "t").unwrap();
+    publish(&hub, "t").unwrap();
     assert_eq!(taken(&ready), [1, 2, 3]);
 
     guards[0].reader().rearm();
-    hub.publish(&topic("t"), event(), party()).unwrap();
+    publish(&hub, "t").unwrap();
     assert_eq!(taken(&ready), [1], "the others have not looked yet");
 }
 
@@ -64,7 +70,7 @@ fn a_reader_that_leaves_is_not_woken_and_takes_nobody_with_it() {
     let mut guards: Vec<_> = (1..=5).map(|alias| armed(&feed, alias, &ready)).collect();
     guards.remove(1);
     guards.remove(0);
-    hub.publish(&topic("t"), event(), party()).unwrap();
+    publish(&hub, "t").unwrap();
     let mut woken = taken(&ready);
     woken.sort_unstable();
     assert_eq!((woken, feed.reader_count()), (vec![3, 4, 5], 3));
@@ -76,9 +82,9 @@ fn a_reader_that_leaves_is_not_woken_and_takes_nobody_with_it() {
 fn an_echo_topic_is_another_one_for_everybody() {
     let hub = hub();
     let (mine, theirs) = (hub.join(&topic("echo"), party()).unwrap(), hub.join(&topic("echo"), party()).unwrap());
-    mine.publish(event()).unwrap();
+    assert!(matches!(mine.publish(event()), Publishing::Done(Ok(_))));
     assert_eq!((mine.log().head().offset, theirs.log().head().offset), (1, 0));
-    assert_eq!(hub.publish(&topic("echo.x"), event(), party()).unwrap_err().reason, Reason::Unsupported);
+    assert_eq!(publish(&hub, "echo.x").unwrap_err().reason, Reason::Unsupported);
     assert!(hub.list("", "", 10).is_empty());
 }
 

@@ -43,7 +43,7 @@ impl Topics {
         }
     }
 
-    fn publish(&self, topic: &Topic, event: v1::NewEvent, call: &Origin) -> Result<v1::PublishResponse, Failure> {
+    async fn publish(&self, topic: &Topic, event: v1::NewEvent, call: &Origin) -> Result<v1::PublishResponse, Failure> {
         let size = event.payload.len();
         let published = if size > self.max_payload {
             let message = format!("the payload is {size} bytes, the limit {}", self.max_payload);
@@ -54,8 +54,10 @@ impl Topics {
         } else {
             // A name that nobody vouches for is no publisher's.
             let publisher = call.caller.identity().client().filter(|_| call.caller.identity().is_vouched_for());
-            let event = event.into_event(publisher.cloned()).check().map_err(Failure::from);
-            event.and_then(|event| self.store(topic, event, call))
+            match event.into_event(publisher.cloned()).check() {
+                Ok(event) => self.store(topic, event, call).await,
+                Err(invalid) => Err(invalid.into()),
+            }
         };
         let Published { cursor, duplicate, durability } =
             published.inspect_err(|failure| self.metrics.publish_failed(failure.reason))?;
@@ -63,18 +65,19 @@ impl Topics {
         Ok(v1::PublishResponse { cursor: Some(cursor.into()), duplicate, durability })
     }
 
-    fn store(&self, topic: &Topic, mut event: NewEvent, from: &Origin) -> Result<Published, Failure> {
+    async fn store(&self, topic: &Topic, mut event: NewEvent, from: &Origin) -> Result<Published, Failure> {
         from.caller.check(Ask::Publish(topic))?;
         self.hub.meter(from.party, event.payload.len())?;
         let call = from.span.context();
         let publishing = Publishing { topic: topic.as_str(), session: None, call: call.as_ref() };
         let span = self.traces.publish(publishing, &mut event);
-        let published = span.in_scope(|| self.hub.publish(topic, event, from.party));
+        let published = span.around(self.hub.publish(topic, event, from.party)).await;
         span.published(published.as_ref());
         published
     }
 
-    fn publish_all(
+    /// One after the other: an event is not to be stored if the one before it was not.
+    async fn publish_all(
         &self,
         request: v1::PublishBatchRequest,
         call: &Origin,
@@ -86,7 +89,7 @@ impl Topics {
         }
         let mut answer = v1::PublishBatchResponse::default();
         for event in request.events {
-            match self.publish(&topic, event, call) {
+            match self.publish(&topic, event, call).await {
                 Ok(stored) => answer.stored.push(stored),
                 Err(failure) => {
                     answer.failure = Some(failure.into());
@@ -97,10 +100,14 @@ impl Topics {
         Ok(answer)
     }
 
-    fn history(&self, request: &v1::ReadHistoryRequest, caller: &Caller) -> Result<v1::ReadHistoryResponse, Failure> {
+    async fn history(
+        &self,
+        request: &v1::ReadHistoryRequest,
+        caller: &Caller,
+    ) -> Result<v1::ReadHistoryResponse, Failure> {
         let topic = Topic::parse(&request.topic)?;
         caller.check(Ask::History(&topic))?;
-        let Some(line) = self.hub.history(&topic)? else {
+        let Some(line) = self.hub.history(&topic).await? else {
             // Nothing was published yet: no events, no epoch, and the client's place, if it has one, is gone.
             return Ok(v1::ReadHistoryResponse { gap: request.after.is_some(), ..v1::ReadHistoryResponse::default() });
         };
@@ -173,7 +180,7 @@ impl TopicService for Topics {
     async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
         let (call, request) = (Origin::of(&request)?, request.into_inner());
         let topic = Topic::parse(&request.topic).map_err(Failure::from)?;
-        Ok(Response::new(self.publish(&topic, request.event.unwrap_or_default(), &call)?))
+        Ok(Response::new(self.publish(&topic, request.event.unwrap_or_default(), &call).await?))
     }
 
     async fn publish_batch(
@@ -181,7 +188,7 @@ impl TopicService for Topics {
         request: Request<v1::PublishBatchRequest>,
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
         let call = Origin::of(&request)?;
-        Ok(Response::new(self.publish_all(request.into_inner(), &call)?))
+        Ok(Response::new(self.publish_all(request.into_inner(), &call).await?))
     }
 
     async fn read_history(
@@ -189,7 +196,7 @@ impl TopicService for Topics {
         request: Request<v1::ReadHistoryRequest>,
     ) -> Result<Response<v1::ReadHistoryResponse>, Status> {
         let caller = caller::of(&request)?;
-        Ok(Response::new(self.history(request.get_ref(), &caller)?))
+        Ok(Response::new(self.history(request.get_ref(), &caller).await?))
     }
 
     async fn list_topics(
@@ -225,6 +232,6 @@ impl TopicService for Topics {
     ) -> Result<Response<v1::GetPresenceResponse>, Status> {
         let caller = caller::of(&request)?;
         caller.check(Ask::Presence(&Topic::parse(&request.get_ref().topic).map_err(Failure::from)?))?;
-        Ok(Response::new(presence::members(&self.hub, request.get_ref())?))
+        Ok(Response::new(presence::members(&self.hub, request.get_ref()).await?))
     }
 }

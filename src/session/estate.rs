@@ -4,25 +4,32 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 
 use crate::{
+    broker::Publishing,
     error::{Failure, Reason},
     hub::{Feed, Hold, Hub, Scope},
-    types::{Cursor, NewEvent, Producer, Published, Topic},
+    types::{Cursor, NewEvent, Producer, Topic},
 };
 
 /// Of one session on one topic. Whoever attaches to the session next takes it over as it is. When the session is given
 /// up, what it stands for is undone: keys are removed, members leave, publishers no longer wait.
 ///
 /// It is the fence as well: everything done in the session's name is done under its lock and under the number of the
-/// newest attach. Whoever held the session before may not know yet that it is lost, and can do nothing more.
+/// newest attach. Whoever held the session before may not know yet that it is lost, and can do nothing more. The lock is
+/// not held while the broker is waited for: what was begun under it is counted until its outcome is known, and a newer
+/// holder can wait for that ([`settled`](Self::settled)).
 ///
 /// Keys and members are told apart by the session's name alone. So the estate of a named session must have been undone
-/// before the name can get another one: the directory sees to that under its lock.
+/// before the name can get another one: the directory sees to that under its lock. What is under way just then is
+/// undone when it is over: it would otherwise outlive its undoing.
 #[derive(Debug)]
 pub struct Estate {
     topic: Topic,
     things: Mutex<Things>,
+    /// Told when nothing is under way any more.
+    settled: Notify,
 }
 
 #[derive(Debug)]
@@ -34,28 +41,100 @@ struct Things {
     keys: Option<Scope>,
     presence: Option<Membership>,
     hold: Option<Hold>,
+    /// Publishes whose outcome is not known.
+    under_way: usize,
+    /// Keys and presence are to go once nothing is under way.
+    released: bool,
 }
 
 #[derive(Debug)]
 struct Membership {
-    info: Bytes,
+    /// What others have been told; none while that is under way, or if it failed.
+    info: Option<Bytes>,
     _scope: Scope,
+}
+
+impl Things {
+    fn enter(&mut self, feed: Arc<Feed>, producer: &Producer, info: Option<Bytes>) {
+        match &mut self.presence {
+            Some(presence) => presence.info = info,
+            None => self.presence = Some(Membership { info, _scope: Scope::new(feed, producer.clone()) }),
+        }
+    }
+
+    /// Takes out what dies with the session, to be dropped with the lock released; nothing yet if a publish is under way.
+    fn release(&mut self) -> (Option<Scope>, Option<Membership>) {
+        self.released = self.under_way > 0;
+        if self.released { (None, None) } else { (self.keys.take(), self.presence.take()) }
+    }
+}
+
+/// A publish in the session's name whose outcome is not known. Holds the estate.
+struct UnderWay(Arc<Estate>);
+
+impl UnderWay {
+    /// Counts one; the outcome is the same.
+    fn count(estate: &Arc<Estate>, things: &mut Things, publishing: Publishing) -> Publishing {
+        let Publishing::Later(outcome) = publishing else { return publishing };
+        things.under_way += 1;
+        let under_way = Self(estate.clone());
+        Publishing::Later(Box::pin(async move {
+            let _under_way = under_way;
+            outcome.await
+        }))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut things = self.0.things.lock();
+        things.under_way -= 1;
+        let is_settled = things.under_way == 0;
+        let released = (is_settled && things.released).then(|| things.release());
+        drop(things);
+        drop(released);
+        if is_settled {
+            self.0.settled.notify_waiters();
+        }
+    }
 }
 
 impl Estate {
     /// Nothing yet, for the holder under this number.
     pub fn new(topic: Topic, attach: u64) -> Arc<Self> {
-        let things = Things { attach: Some(attach), acked: None, keys: None, presence: None, hold: None };
-        Arc::new(Self { topic, things: Mutex::new(things) })
+        let things = Things {
+            attach: Some(attach),
+            acked: None,
+            keys: None,
+            presence: None,
+            hold: None,
+            under_way: 0,
+            released: false,
+        };
+        Arc::new(Self { topic, things: Mutex::new(things), settled: Notify::new() })
     }
 
     pub(super) fn topic(&self) -> &Topic {
         &self.topic
     }
 
-    /// A newer holder: from now on older ones can do nothing. Waits for what one of them is just doing.
+    /// A newer holder: from now on older ones can do nothing. What one of them has begun may still be under way.
     pub(super) fn hand_over(&self, attach: u64) {
-        self.things.lock().attach = Some(attach);
+        let mut things = self.things.lock();
+        things.attach = Some(attach);
+        things.released = false;
+    }
+
+    /// Completes once nothing is under way. A holder that is new and has begun nothing itself knows then what has been
+    /// done in the session's name on this replica. Cancel-safe.
+    pub async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.things.lock().under_way == 0 {
+                return;
+            }
+            settled.await;
+        }
     }
 
     fn held(&self, attach: u64) -> Result<MutexGuard<'_, Things>, Failure> {
@@ -91,13 +170,14 @@ impl Estate {
     }
 
     /// Publishes in the session's name. A key in its scope is bound before it is there: however the session ends, that
-    /// is undone.
-    pub fn publish(&self, attach: u64, feed: &Arc<Feed>, event: NewEvent) -> Result<Published, Failure> {
+    /// is undone. Dropping the outcome before it is known gives up that claim.
+    pub fn publish(self: &Arc<Self>, attach: u64, feed: &Arc<Feed>, event: NewEvent) -> Result<Publishing, Failure> {
         let mut things = self.held(attach)?;
         if let Some(owner) = &event.scope {
             things.keys.get_or_insert_with(|| Scope::new(feed.clone(), owner.clone()));
         }
-        feed.publish(event)
+        let publishing = feed.publish(event);
+        Ok(UnderWay::count(self, &mut things, publishing))
     }
 
     /// Fails as [`Estate::hold`] would for want of room at this moment; `estate` is what the session has already.
@@ -123,20 +203,41 @@ impl Estate {
         Ok(())
     }
 
-    /// Makes the session a member of its topic's presence. Nobody hears of one that is there already with this `info`.
-    pub fn enter(&self, attach: u64, hub: &Hub, producer: &Producer, info: &Bytes) -> Result<(), Failure> {
-        let mut things = self.held(attach)?;
-        if things.presence.as_ref().is_some_and(|presence| presence.info == info) {
-            return Ok(());
-        }
-        let feed = hub.announce(&self.topic, producer, info)?;
-        // Copied: what came in is a piece of a much larger read buffer.
-        let info = Bytes::copy_from_slice(info);
-        match &mut things.presence {
-            Some(presence) => presence.info = info,
-            None => things.presence = Some(Membership { info, _scope: Scope::new(feed, producer.clone()) }),
+    /// Makes the session a member of its topic's presence; waits until the broker has it. Nobody hears of one that is
+    /// there already with this `info`.
+    pub async fn enter(
+        self: &Arc<Self>,
+        attach: u64,
+        hub: &Hub,
+        producer: &Producer,
+        info: &Bytes,
+    ) -> Result<(), Failure> {
+        let Some(announcing) = self.announce(attach, hub, producer, info)? else { return Ok(()) };
+        announcing.outcome().await?;
+        if let Some(presence) = &mut self.held(attach)?.presence {
+            // Copied: what came in is a piece of a much larger read buffer.
+            presence.info = Some(Bytes::copy_from_slice(info));
         }
         Ok(())
+    }
+
+    /// None if everybody knows already. Like a key, a member is bound before it is there.
+    fn announce(
+        self: &Arc<Self>,
+        attach: u64,
+        hub: &Hub,
+        producer: &Producer,
+        info: &Bytes,
+    ) -> Result<Option<Publishing>, Failure> {
+        let mut things = self.held(attach)?;
+        if things.presence.as_ref().is_some_and(|presence| presence.info.as_ref() == Some(info)) {
+            return Ok(None);
+        }
+        let (feed, publishing) = hub.announce(&self.topic, producer, info)?;
+        if !matches!(publishing, Publishing::Done(Err(_))) {
+            things.enter(feed, producer, None);
+        }
+        Ok(Some(UnderWay::count(self, &mut things, publishing)))
     }
 
     /// The session is no longer a member.
@@ -148,9 +249,7 @@ impl Estate {
 
     /// Removes the keys that were to die with the session, and has it leave its topic's presence.
     pub(super) fn release_keys(&self) {
-        let mut things = self.things.lock();
-        let released = (things.keys.take(), things.presence.take());
-        drop(things);
+        let released = self.things.lock().release();
         drop(released);
     }
 
@@ -158,7 +257,7 @@ impl Estate {
     pub(super) fn give_up(&self) {
         let mut things = self.things.lock();
         things.attach = None;
-        let given_up = (things.keys.take(), things.presence.take(), things.hold.take());
+        let given_up = (things.release(), things.hold.take());
         drop(things);
         drop(given_up);
     }

@@ -45,6 +45,8 @@ const SITUATIONS: &[(&str, Met)] = &[
     ("a publish was recognised as a repeat", |op| stored(op, true)),
     ("a publish was stored", |op| stored(op, false)),
     ("what became of a publish was never known", |op| answered(op, |o| matches!(o, Outcome::Unknown))),
+    ("the broker was not reached", |op| replied(op, "BROKER")),
+    ("the broker did not know what it had done", |op| replied(op, "UNKNOWN_OUTCOME")),
     ("a number left a hole", |op| refused(op, "WRONG_SEQ")),
     ("a publisher was to wait for a reader", |op| refused(op, "BACKPRESSURE")),
     ("a keyed topic was full", |op| refused(op, "KEY_LIMIT")),
@@ -72,6 +74,10 @@ fn closed(op: &Op, why: &str) -> bool {
 
 fn answered(op: &Op, what: impl Fn(&Outcome) -> bool) -> bool {
     matches!(op, Op::Answered { outcome, .. } if what(outcome))
+}
+
+fn replied(op: &Op, why: &str) -> bool {
+    matches!(op, Op::Reply { failure: Some(reason), .. } if reason == why)
 }
 
 fn stored(op: &Op, again: bool) -> bool {

@@ -14,6 +14,7 @@ use super::{
     replica::{DRAIN, Replica},
 };
 use crate::{
+    broker::late::{self, Fate, Planned},
     checker::history::{Op, Record},
     lifecycle::Tasks,
     types::{Timestamp, simulated_clock},
@@ -95,9 +96,36 @@ pub(super) fn run(seed: u64) -> Vec<Record> {
     runtime.expect("a runtime").block_on(live(seed))
 }
 
+/// In every third run the broker takes its time, and now and then does not know what it has done.
+fn moods(seed: u64) -> Option<Planned> {
+    let mut rng = Rng::with_seed(seed ^ 0x1A7E);
+    let millis = |rng: &mut Rng, most: u64| Duration::from_millis(rng.u64(..most));
+    (rng.u8(..3) == 0).then(|| {
+        late::plan(move |event| {
+            // Without a name it is another session on each connection, and these are in no order.
+            let seq = event.dedupe.seq.as_ref();
+            if seq.is_some_and(|seq| seq.producer.session_id().as_str().starts_with('~')) {
+                return None;
+            }
+            let stored = millis(&mut rng, 150);
+            let answered = stored + millis(&mut rng, 150);
+            Some(match rng.u8(..64) {
+                0..24 => return None,
+                24 => Fate { stored: None, answered: Some(answered) },
+                25 => Fate { stored: None, answered: None },
+                // What dies with a session is not stored after its end: see the contract.
+                26 if event.scope.is_none() => Fate { stored: Some(stored * 20), answered: None },
+                27 => Fate { stored: Some(stored), answered: None },
+                _ => Fate { stored: Some(stored), answered: Some(answered) },
+            })
+        })
+    })
+}
+
 async fn live(seed: u64) -> Vec<Record> {
     fastrand::seed(seed);
     let mut rng = Rng::with_seed(seed ^ 0x5EED);
+    let _moods = moods(seed);
     let _clock = simulated_clock(Timestamp(ORIGIN));
     let mut others = TOPICS[1..].to_vec();
     rng.shuffle(&mut others);

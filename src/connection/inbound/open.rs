@@ -1,9 +1,11 @@
 //! OpenSession: everything that has to be right before a session exists, and what it registers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{
-    Inbound, denied,
+    Served, denied,
     wish::{self, Wish},
 };
 use crate::{
@@ -14,6 +16,7 @@ use crate::{
     },
     error::{Failure, Reason},
     hub::{Class, Feed, Policy, PolicyName, Reader},
+    log::Log,
     proto::v1::{self, stream_data_response::Frame},
     session::{Attachment, Estate, Kick, Numbering, Recovery, Session, Start},
     telemetry::{
@@ -23,16 +26,19 @@ use crate::{
     types::{Cursor, Producer, SessionId, Timestamp, Topic},
 };
 
-impl Inbound {
+/// How long an opening waits for what an older holder of the name has under way. What is not over by then the broker
+/// tells apart: the same number is not stored twice.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+impl Served {
     /// Opens a session. A refusal is told as SessionClosed and returned for the Reply; the outer `Err` ends the stream.
-    pub(super) fn open_session(&mut self, open: v1::OpenSession) -> Result<Result<(), Failure>, Failure> {
+    pub(super) async fn open_session(self, open: v1::OpenSession, span: Span) -> Result<Result<(), Failure>, Failure> {
         let alias = open.session;
         let (taken, count) = self.outbox.occupancy(alias);
         if alias == 0 || taken {
             return Err(Failure::new(Reason::Protocol, format!("the session alias {alias} is zero or in use")));
         }
-        let span = self.opening_span(&open);
-        let done = span.in_scope(|| self.try_open(open, count));
+        let done = span.around(self.try_open(open, count)).await;
         match &done {
             Ok(recovery) => span.set("bowline.recovery", words::Recovery::from(*recovery).as_str()),
             Err(failure) => span.failed(failure.reason.as_str(), failure.reason.code()),
@@ -45,15 +51,7 @@ impl Inbound {
         Ok(done.map(|_| ()))
     }
 
-    /// Part of the connection's opening, as long as that goes on.
-    fn opening_span(&mut self, open: &v1::OpenSession) -> Span {
-        let (stream, left) = &mut self.opening;
-        let Some(rest) = left.checked_sub(1) else { return Span::default() };
-        *left = rest;
-        self.shared.traces.open_session(stream.as_ref(), &open.topic)
-    }
-
-    fn try_open(&self, open: v1::OpenSession, count: usize) -> Result<Recovery, Failure> {
+    async fn try_open(&self, open: v1::OpenSession, count: usize) -> Result<Recovery, Failure> {
         let limit = self.shared.config.max_sessions;
         if count >= limit {
             let message = format!("a connection may have {limit} sessions open");
@@ -64,19 +62,25 @@ impl Inbound {
         // Before anything else is said of the topic: whether it exists is for those to know who may use it.
         wish::check_rights(&open, &topic, &caller)?;
         let feed = self.shared.hub.join(&topic, self.party)?;
+        feed.seen().await?;
         let named = (!open.session_id.is_empty()).then(|| SessionId::parse(&open.session_id)).transpose()?;
         let producer = Producer::new(self.client.clone(), named.clone().unwrap_or_else(SessionId::generate));
         let kept = named.as_ref().and_then(|_| self.shared.directory.estate(&producer, &topic));
         let acked = kept.as_ref().and_then(|kept| kept.acked());
         let wish = Wish::read(open, &feed, acked)?;
         // Whatever can be refused is refused before the name is taken: a refusal must not cost its holder the session.
-        let (session, recovery) = Session::open(wish.start, wish.options, &feed.log())?;
+        let (session, recovery, floor) = {
+            let log = feed.log();
+            let (session, recovery) = Session::open(wish.start, wish.options, &log)?;
+            (session, recovery, floor(&log))
+        };
         if wish.reads && !caller.may(Ask::History(&topic)) {
             self.check_reach(&wish, &session, &feed, acked)?;
         }
-        if let Some(info) = &wish.presence {
-            self.shared.hub.check_announce(&topic, &producer, info)?;
-        }
+        let presence = match &wish.presence {
+            Some(info) => Some(self.shared.hub.check_announce(&topic, &producer, info).await?),
+            None => None,
+        };
         if wish.required {
             Estate::check_hold(kept.as_deref(), &feed)?;
         }
@@ -84,8 +88,9 @@ impl Inbound {
         let attach = || self.shared.directory.attach(producer.clone(), &topic, wish.last_attach, kick);
         let attachment = named.map(|_| attach()).transpose()?;
         let permitted = caller.may(Ask::Publish(&topic));
-        let opening = Opening { wish, feed, producer, session, recovery, permitted };
-        self.add(opening, attachment)?;
+        let opening = Opening { wish, feed, producer, session, recovery, floor, permitted };
+        let recovery = self.add(opening, attachment).await?;
+        drop(presence);
         self.recheck(&caller);
         Ok(recovery)
     }
@@ -121,17 +126,19 @@ impl Inbound {
         })
     }
 
-    fn add(&self, opening: Opening, mut attachment: Option<Attachment>) -> Result<(), Failure> {
+    async fn add(&self, mut opening: Opening, mut attachment: Option<Attachment>) -> Result<Recovery, Failure> {
         let alias = opening.wish.alias;
         let attach = attachment.as_ref().map_or(1, Attachment::attach);
         let own = || Estate::new(opening.feed.topic().clone(), attach);
         let estate = attachment.as_ref().map_or_else(own, |attachment| attachment.estate().clone());
-        if let Err(failure) = self.register(&opening, &estate, attach) {
+        timeout(SETTLED_WITHIN, estate.settled()).await.ok();
+        if let Err(failure) = self.register(&opening, &estate, attach).await {
             attachment.as_mut().filter(|attachment| attachment.is_fresh()).map(Attachment::forget);
             return Err(failure);
         }
-        let Opening { wish, feed, producer, session, recovery, permitted } = opening;
-        // Only now, with the name taken: nobody else can store a publish of the session any more.
+        opening.look_again();
+        let Opening { wish, feed, producer, session, recovery, permitted, .. } = opening;
+        // Only now, with the name taken and what others began settled: nobody else stores a publish of the session.
         let (head, published_seq) = {
             let log = feed.log();
             (log.head(), log.published_seq(&producer))
@@ -165,14 +172,14 @@ impl Inbound {
         self.shared.metrics.session_opened(recovery.into());
         // A newer open may have come between taking the name and being there to be told.
         close_if_lost(&self.outbox, alias);
-        Ok(())
+        Ok(recovery)
     }
 
     /// What the session has in its topic besides reading it.
-    fn register(&self, opening: &Opening, estate: &Estate, attach: u64) -> Result<(), Failure> {
+    async fn register(&self, opening: &Opening, estate: &Arc<Estate>, attach: u64) -> Result<(), Failure> {
         let Opening { wish, feed, producer, session, .. } = opening;
         match &wish.presence {
-            Some(info) => estate.enter(attach, &self.shared.hub, producer, info)?,
+            Some(info) => estate.enter(attach, &self.shared.hub, producer, info).await?,
             None => estate.leave_presence(attach)?,
         }
         let onward = session.onward(&feed.log());
@@ -190,8 +197,28 @@ struct Opening {
     producer: Producer,
     session: Session,
     recovery: Recovery,
+    /// The epoch and the floor of the log when the session was begun.
+    floor: (u64, u64),
     /// Its client may publish there.
     permitted: bool,
+}
+
+impl Opening {
+    /// What the session begins with may have gone while the broker was waited for: it begins anew, and its client is told
+    /// how. Where it cannot, it ends with its first turn.
+    fn look_again(&mut self) {
+        let log = self.feed.log();
+        if floor(&log) != self.floor
+            && let Ok((session, recovery)) = Session::open(self.wish.start, self.wish.options, &log)
+        {
+            (self.session, self.recovery) = (session, recovery);
+        }
+    }
+}
+
+fn floor(log: &Log) -> (u64, u64) {
+    let floor = log.floor();
+    (floor.epoch, floor.offset)
 }
 
 fn close_if_lost(outbox: &Outbox, alias: u32) {

@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// A page of the members of a topic.
-pub(super) fn members(hub: &Hub, request: &GetPresenceRequest) -> Result<GetPresenceResponse, Failure> {
-    let Some(line) = hub.presence(&Topic::parse(&request.topic)?)? else {
+pub(super) async fn members(hub: &Hub, request: &GetPresenceRequest) -> Result<GetPresenceResponse, Failure> {
+    let Some(line) = hub.presence(&Topic::parse(&request.topic)?).await? else {
         return Ok(GetPresenceResponse::default());
     };
     let size = page::size(request.page_size);

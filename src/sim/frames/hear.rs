@@ -17,7 +17,7 @@ impl Frames {
             Frame::SessionOpened(opened) => self.opened(&opened)?,
             Frame::Delivery(delivery) => self.delivered(&delivery),
             Frame::Gap(gap) => self.gap(&gap),
-            Frame::Reply(reply) => self.answered(reply),
+            Frame::Reply(reply) => self.answered(reply)?,
             Frame::SessionClosed(closed) => self.closed(closed),
             Frame::Drain(_) => return Err("told to move".to_owned()),
             Frame::Heartbeat(heartbeat) => {
@@ -66,7 +66,8 @@ impl Frames {
             published_seq: frame.published_seq,
         };
         self.record(op);
-        self.repeat(index, frame.published_seq)
+        // Who has left sends nothing any more: it will when it comes back.
+        if self.sender.is_some() { self.repeat(index, frame.published_seq) } else { Ok(()) }
     }
 
     fn delivered(&mut self, frame: &v1::Delivery) {
@@ -109,16 +110,19 @@ impl Frames {
         self.record(Op::Mark { session, offset: mark.offset });
     }
 
-    fn answered(&mut self, reply: v1::Reply) {
+    fn answered(&mut self, reply: v1::Reply) -> Result<(), Over> {
         let reason = reply.failure.map(|failure| failure.reason);
         self.record(Op::Reply { request: reply.request_id, failure: reason.clone() });
         let asked = |seat: &super::Seat| seat.unanswered.iter().position(|waiting| waiting.request == reply.request_id);
         let Some((index, at)) = self.seats.iter().enumerate().find_map(|(index, seat)| Some((index, asked(seat)?)))
         else {
-            return;
+            return Ok(());
         };
         let seat = &mut self.seats[index];
-        let Some(Unanswered { seq, id, payload, resent, .. }) = seat.unanswered.remove(at) else { return };
+        if reason.as_deref() == Some("UNKNOWN_OUTCOME") {
+            return self.find_out(index, at);
+        }
+        let Some(Unanswered { seq, id, payload, resent, .. }) = seat.unanswered.remove(at) else { return Ok(()) };
         let outcome = match reason {
             None => {
                 let cursor = reply.cursor.unwrap_or_default();
@@ -136,6 +140,19 @@ impl Frames {
         }
         let (session, topic): (Arc<str>, Arc<str>) = (seat.session.clone(), seat.topic.clone());
         self.record(Op::Answered { session, topic, id, outcome });
+        Ok(())
+    }
+
+    /// Publishes again what may be stored: now, or when the session is open again. Those behind it are refused.
+    fn find_out(&mut self, index: usize, at: usize) -> Result<(), Over> {
+        let has_left = self.sender.is_none();
+        let seat = &mut self.seats[index];
+        if has_left || !seat.opened {
+            seat.unanswered[at].resent = true;
+            return Ok(());
+        }
+        let Some(Unanswered { seq, id, payload, .. }) = seat.unanswered.remove(at) else { return Ok(()) };
+        self.hand_over(index, seq, id, payload, true)
     }
 
     fn closed(&mut self, closed: v1::SessionClosed) {

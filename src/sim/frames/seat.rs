@@ -213,7 +213,14 @@ impl Frames {
         Ok(())
     }
 
-    fn hand_over(&mut self, index: usize, seq: u64, id: Arc<str>, payload: String, resent: bool) -> Result<(), Over> {
+    pub(super) fn hand_over(
+        &mut self,
+        index: usize,
+        seq: u64,
+        id: Arc<str>,
+        payload: String,
+        resent: bool,
+    ) -> Result<(), Over> {
         let request = self.request();
         let seat = &mut self.seats[index];
         seat.unanswered.push_back(Unanswered { seq, id: id.clone(), payload: payload.clone(), request, resent });

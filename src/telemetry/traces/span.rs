@@ -1,5 +1,7 @@
 //! One span under way.
 
+use std::{future::poll_fn, pin::pin};
+
 use opentelemetry::{
     Context, KeyValue, Value,
     trace::{SpanContext, Status, TraceContextExt as _},
@@ -35,6 +37,12 @@ impl Span {
     pub fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
         let _entered = self.0.clone().map(Context::attach);
         work()
+    }
+
+    /// Does something in it that may have to wait; see [`in_scope`](Self::in_scope).
+    pub async fn around<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|cx| self.in_scope(|| work.as_mut().poll(cx))).await
     }
 
     /// Does something in a span that may have ended.
