@@ -55,7 +55,7 @@ impl LaneId {
 
 /// What waits, with the number of its request.
 pub(super) enum Waiting {
-    Publish(u64, v1::Publish),
+    Publish(u64, Box<v1::Publish>),
     Close(u64, v1::CloseSession),
 }
 
