@@ -116,7 +116,8 @@ where
         let terms = Terms {
             loan,
             // A stream that ends itself in order is given the time to.
-            end: deadline.map(|deadline| Clock::new(if kind.is_unary() { deadline } else { deadline + LAST_WORDS / 2 })),
+            end: deadline
+                .map(|deadline| Clock::new(if kind.is_unary() { deadline } else { deadline + LAST_WORDS / 2 })),
             begin: layer.unary_timeout().filter(|_| kind == Kind::Watch).and_then(from_now).map(Clock::new),
             taken: switch.filter(|_| kind != Kind::Conversation).map(|switch| (switch, layer.write_timeout)),
         };
