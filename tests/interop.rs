@@ -5,6 +5,7 @@
 //! BOWLINE_REQUIRE_INTEROP=1, as in CI, it fails.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "its modules are its own; a test says no more than where")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown with --nocapture")]
 
 #[path = "support/admin.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]

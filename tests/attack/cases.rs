@@ -274,7 +274,6 @@ pub const CASES: &[Case] = &[
         stock: Stock::Falls("% of a core"),
         alone: true,
         run: |arena| sockets::exhausted(arena).boxed(),
-        ..CASE
     },
     Case {
         number: "17",
@@ -284,6 +283,5 @@ pub const CASES: &[Case] = &[
         stock: Stock::NotAsked,
         alone: true,
         run: |arena| hoard::everything(arena).boxed(),
-        ..CASE
     },
 ];

@@ -59,12 +59,14 @@ impl Pace {
     }
 }
 
-/// A server that says nothing of its own accord: what it says would clear the strikes of those who ping too often.
+/// A server that says nothing of its own accord: what it says would clear the strikes of those who ping too often, and put off
+/// the pings of those who do not.
 fn quiet_server(interval: Duration) -> Served {
     let interval = format!("{}ms", interval.as_millis());
     let settings = [
         ("BOWLINE__REGISTRY__HEARTBEAT_INTERVAL", "10m"),
         ("BOWLINE__REGISTRY__RECEIVE_TIMEOUT", "10m"),
+        ("BOWLINE__TRANSPORT__KEEPALIVE_INTERVAL", "0s"),
         ("BOWLINE__TRANSPORT__GUARD__MIN_PING_INTERVAL", &*interval),
     ];
     Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), &settings)

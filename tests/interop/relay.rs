@@ -6,11 +6,12 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::frames::{ENHANCE_YOUR_CALM, Frame, PREFACE, flag, kind};
 
