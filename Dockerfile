@@ -19,10 +19,10 @@ RUN cargo chef prepare --bin bowline --recipe-path recipe.json
 FROM chef AS builder
 # Dependencies are a layer of their own, which a change of our code leaves as it is.
 COPY --from=planner /src/recipe.json recipe.json
-RUN cargo chef cook --locked --release --features jemalloc --bin bowline --recipe-path recipe.json
+RUN cargo chef cook --locked --release --features jemalloc,nats --bin bowline --recipe-path recipe.json
 COPY . .
 ARG REVISION=""
-RUN BOWLINE_GIT_REVISION="$REVISION" cargo build --locked --release --features jemalloc --bin bowline
+RUN BOWLINE_GIT_REVISION="$REVISION" cargo build --locked --release --features jemalloc,nats --bin bowline
 
 FROM ${RUNTIME}
 ARG VERSION=""

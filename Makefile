@@ -18,8 +18,8 @@ help: ## Print this list.
 run: ## Serve on 127.0.0.1:50051, admin port 127.0.0.1:9090; nothing but Rust needs to be installed.
 	cargo run --locked -- serve
 
-release: ## Build the program that is to serve: optimised, with its allocator; it is target/release/bowline.
-	cargo build --locked --release --features jemalloc
+release: ## Build the program that is to serve: optimised, with its allocator and NATS; it is target/release/bowline.
+	cargo build --locked --release --features jemalloc,nats
 
 # BUILDER and RUNTIME in the environment are other bases, IMAGE is another name.
 image: ## Build the image, with docker; see Dockerfile for its bases.
@@ -37,35 +37,29 @@ image-test: ## Build the image on bases assembled here, without network, and run
 # installs. Where those cannot be had, they say so and pass; CI sets BOWLINE_REQUIRE_INTEROP=1, and there they fail.
 test: ## Run every test; sets up what the interoperability tests need, where that can be had.
 	@.ci/tools interop || test -z "$${BOWLINE_REQUIRE_INTEROP:-}"
-	cargo test --locked
+	cargo test --locked --features nats
 
 # Optimised, because there are many. A seed that fails is added to tests/sim-regressions.txt; `BOWLINE_SEED=n` replays one.
 sim: ## Simulate thousands of runs (BOWLINE_SEEDS) over a broken network and hold each to the promises.
 	BOWLINE_SEEDS="$${BOWLINE_SEEDS:-5000}" cargo test --locked --release --lib sim:: -- --nocapture
 
-# On the stable compiler, so without an address sanitizer, which unsafe code would need and ours has none of. What was
-# learnt stays in fuzz/corpus; `tests/fuzz.rs` runs the same targets for a moment in every build.
-fuzz: ## Fuzz each target for FUZZ_SECONDS (600), and say how large its corpus has become.
+# What was learnt stays in fuzz/corpus; `tests/fuzz.rs` runs the same targets for a moment in every build.
+fuzz: ## Fuzz each target for FUZZ_SECONDS (600), and say how often it ran, what its corpus holds and what it found.
 	@.ci/tools fuzz
-	@for target in $$(sed -n 's/^name = "\([a-z_]*\)"$$/\1/p' fuzz/Cargo.toml); do \
-	    mkdir -p fuzz/corpus/$$target; \
-	    cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
-	        -max_total_time=$${FUZZ_SECONDS:-600} -print_final_stats=1 -verbosity=0; \
-	    echo "$$target: $$(ls fuzz/corpus/$$target | wc -l) inputs in its corpus"; \
-	done
+	@.ci/fuzz
 
 # BLESS=1 writes what is compared anew: the golden renders, the plain manifests. The program is built as the tests build it,
 # so that after them nothing is left to build.
 chart: ## Check the chart: renders, schemas of Kubernetes, what it has to refuse; the server reads its configuration.
 	@.ci/tools chart
-	cargo test --locked --no-run --test documents
+	cargo test --locked --features nats --no-run --test documents
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	SCRATCH=$$scratch CRDS=.tools/crds BOWLINE=$$(realpath "$${CARGO_TARGET_DIR:-target}/debug/bowline") \
 	$(if $(BLESS),BLESS=1) PYTHONDONTWRITEBYTECODE=1 .tools/venv-chart/bin/python -m unittest discover -s tests/chart
 
 alerts: ## Check alerts, dashboard and metrics with Prometheus' own tool.
 	@.ci/tools promtool
-	BOWLINE_REQUIRE_PROMTOOL=1 cargo test --locked --test alerts
+	BOWLINE_REQUIRE_PROMTOOL=1 cargo test --locked --features nats --test alerts
 
 # Not part of ci: Jaeger takes longer to build than all the rest.
 jaeger: ## Show, in a real Jaeger, a publish and its deliveries while the streams are open; writes docs/jaeger.json.

@@ -26,7 +26,6 @@ use axum::{
     routing::{delete, get, post, put},
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -39,7 +38,7 @@ use self::guard::Guard;
 use crate::{
     drain::Drain,
     health::Health,
-    lifecycle::Phase,
+    lifecycle::Lifecycle,
     telemetry::metrics::{Metrics, REVISION},
     types::Timestamp,
 };
@@ -71,7 +70,7 @@ pub struct Parts {
     /// When the process began to serve.
     pub started: Timestamp,
     /// The phase of the process.
-    pub phase: watch::Receiver<Phase>,
+    pub lifecycle: Lifecycle,
     /// Every instrument.
     pub metrics: Arc<Metrics>,
     /// Who is connected.

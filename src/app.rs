@@ -239,7 +239,7 @@ fn around<S>(
     let methods = Arc::new(methods);
     let services = Crowd::new(services, methods.clone(), config.max_unary_calls);
     let services = CallerLayer::new(auth).layer(services);
-    let services = GateLayer::new(methods.clone(), config.unary_timeout).layer(services);
+    let services = GateLayer::new(methods.clone(), config.unary_timeout, config.write_timeout).layer(services);
     Ok(ObserveLayer::new(methods, metrics.clone(), traces.clone()).layer(services))
 }
 

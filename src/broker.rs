@@ -27,6 +27,10 @@ mod config;
 #[cfg(test)]
 pub(crate) mod late;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
+#[cfg(not(feature = "nats"))]
+#[path = "broker/no_nats.rs"]
 pub mod nats;
 mod room;
 #[cfg(test)]

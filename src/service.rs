@@ -28,6 +28,8 @@ pub const SERVICES: [&str; 3] = ["bowline.v1.StreamService", "bowline.v1.TopicSe
 
 /// Largest request of services that are asked short questions, bytes.
 const SHORT: usize = 64 * 1024;
+/// Largest request for health: the name of a service.
+const NAME: usize = 1024;
 
 /// Every service: ours, health, and reflection in both versions. Fails only if the descriptors built into the program
 /// are broken.
@@ -43,7 +45,7 @@ pub fn routes(shared: &Arc<Shared>, health: &Health) -> Result<Routes, tonic_ref
     Ok(Routes::new(stream::StreamService::new(shared.clone()))
         .add_service(TopicServiceServer::new(topics).max_decoding_message_size(limit))
         .add_service(ConnectionServiceServer::new(connections).max_decoding_message_size(SHORT))
-        .add_service(health::service(health.clone()).max_decoding_message_size(SHORT))
+        .add_service(health::service(health.clone()).max_decoding_message_size(NAME))
         .add_service(reflection().build_v1()?.max_decoding_message_size(SHORT))
         .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SHORT)))
 }

@@ -29,6 +29,9 @@ mod scorecard;
 mod served;
 #[path = "attack/stock.rs"]
 mod stock;
+#[path = "support/tokens.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod tokens;
 #[path = "attack/wire.rs"]
 mod wire;
 

@@ -93,6 +93,9 @@ fn witness() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--offline", "--quiet", "--example", "witness", "--profile", profile]);
     cargo.arg("--target-dir").arg(built.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if cfg!(feature = "nats") {
+        cargo.args(["--features", "nats"]);
+    }
     assert!(cargo.status().unwrap().success());
     built.join("examples/witness")
 }

@@ -5,12 +5,22 @@
 //! BOWLINE_REQUIRE_INTEROP=1, as in CI, it fails.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "its modules are its own; a test says no more than where")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown with --nocapture")]
 
 #[path = "support/admin.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod admin;
+#[path = "attack/frames.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod frames;
+#[path = "interop/pings.rs"]
+mod pings;
+#[path = "interop/programs.rs"]
+mod programs;
 #[path = "interop/proxies.rs"]
 mod proxies;
+#[path = "interop/relay.rs"]
+mod relay;
 #[path = "support/served.rs"]
 mod served;
 #[path = "support/tools.rs"]
@@ -42,12 +52,16 @@ fn server() -> Served {
     Served::bowline(Command::new(env!("CARGO_BIN_EXE_bowline")), SETTINGS)
 }
 
+/// Transports that ended for this cause.
+fn ended(server: &Served, cause: &str) -> f64 {
+    admin::Admin::of(server).metric(&format!("bowline_transports_closed_total{{cause=\"{cause}\"}}"))
+}
+
 /// The guard has ended nobody's transport: whatever stock clients do on their own account, bandwidth probes among it, is
 /// right.
 fn nobody_went_too_far(server: &Served) {
-    let admin = admin::Admin::of(server);
     for cause in ["too_many_pings", "too_many_resets", "too_many_glitches", "too_many_continuations", "write_stalled"] {
-        assert_eq!(admin.metric(&format!("bowline_transports_closed_total{{cause=\"{cause}\"}}")), 0.0, "{cause}");
+        assert_eq!(ended(server, cause), 0.0, "{cause}");
     }
 }
 
@@ -67,29 +81,11 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// `protoc` as grpcio-tools ships it, for our three files.
-fn protoc(python: &Path) -> Command {
-    let mut command = Command::new(python);
-    command.args(["-m", "grpc_tools.protoc", "-Iproto"]).current_dir(root());
-    command
-}
-
-const PROTOS: [&str; 3] = ["bowline/v1/stream.proto", "bowline/v1/topic.proto", "bowline/v1/connection.proto"];
-
 #[test]
 fn a_stock_python_client_converses() {
-    let Some(python) = tool("python") else { return };
-    let generated = workshop("python");
-    run(protoc(&python)
-        .arg(format!("--python_out={}", generated.display()))
-        .args(PROTOS)
-        .arg(format!("--grpc_python_out={}", generated.display())));
+    let Some(mut python) = programs::python() else { return };
     let server = server();
-    let output = run(Command::new(&python)
-        .args(["-B", "-m", "unittest", "-v"])
-        .current_dir(root().join("tests/interop/python"))
-        .env("PYTHONPATH", &generated)
-        .env("BOWLINE_ADDRESS", server.address.to_string()));
+    let output = run(python.args(["-m", "unittest", "-v"]).env("BOWLINE_ADDRESS", server.address.to_string()));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("Ran 32 tests"), "all of them ran: {said}");
     nobody_went_too_far(&server);
@@ -97,28 +93,10 @@ fn a_stock_python_client_converses() {
 
 #[test]
 fn a_stock_go_client_converses() {
-    let (Some(go), Some(python)) = (tool("go"), tool("python")) else { return };
-    let module = workshop("go");
-    for entry in fs::read_dir(root().join("tests/interop/go")).expect("the Go client") {
-        let path = entry.expect("a file").path();
-        fs::copy(&path, module.join(path.file_name().expect("a name"))).expect("a copy");
-    }
-    let plugins = ["google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"];
-    run(Command::new(&go).args(["build", "-o", "bin/"]).args(plugins).current_dir(&module));
-    let mut generate = protoc(&python);
-    for (plugin, name) in [("go", "protoc-gen-go"), ("go-grpc", "protoc-gen-go-grpc")] {
-        generate.arg(format!("--plugin={}", module.join("bin").join(name).display()));
-        generate.arg(format!("--{plugin}_out={}", module.display()));
-        generate.arg(format!("--{plugin}_opt=module=bowline.test/interop"));
-        // The files name no Go package: that is the importer's business.
-        generate.args(PROTOS.map(|file| format!("--{plugin}_opt=M{file}=bowline.test/interop/gen/bowline/v1")));
-    }
-    run(generate.args(PROTOS));
+    let Some(mut go) = programs::go() else { return };
     let server = server();
-    let output = run(Command::new(&go)
-        .args(["test", "-count=1", "-v", "-timeout=120s", "."])
-        .current_dir(&module)
-        .env("BOWLINE_ADDRESS", server.address.to_string()));
+    // Those that need a server of their own are asked for elsewhere.
+    let output = run(go.arg("-test.skip=^TestGuard").env("BOWLINE_ADDRESS", server.address.to_string()));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.matches("--- PASS").count() == 14, "all of them ran: {said}");
     nobody_went_too_far(&server);

@@ -29,7 +29,7 @@ pub(super) async fn ready(State(parts): State<Arc<Parts>>, query: Parameters, he
 
 /// Started: the first readiness is behind us, or the end is.
 pub(super) async fn started(State(parts): State<Arc<Parts>>, query: Parameters, headers: HeaderMap) -> Response {
-    let phase = *parts.phase.borrow();
+    let phase = parts.lifecycle.phase();
     let problem = (phase == Phase::Starting).then(|| phase.as_str().into());
     answer(&query, &headers, problem.is_none(), &[Line { component: "phase", problem }])
 }

@@ -85,7 +85,7 @@ pub(super) async fn status(State(parts): State<Arc<Parts>>) -> Json<Status> {
         revision: REVISION,
         now_us: Timestamp::now().0,
         started_us: parts.started.0,
-        phase: parts.phase.borrow().as_str(),
+        phase: parts.lifecycle.phase().as_str(),
         ready: parts.health.ready(),
         connections: Connections {
             active: metrics.connections_active.get(),

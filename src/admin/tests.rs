@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::{
     drain,
-    lifecycle::Lifecycle,
+    lifecycle::Phase,
     registry::{self, Registry, SessionStatus},
 };
 
@@ -84,7 +84,7 @@ fn port() -> Port {
         drain,
         node: "b-1".into(),
         started: Timestamp::now(),
-        phase: lifecycle.watch(),
+        lifecycle: lifecycle.clone(),
         metrics,
         connections: Box::new(Fixed(5)),
         topics: Box::new(Fixed(5)),
@@ -234,6 +234,28 @@ fn a_browser_gets_the_page_and_its_files_and_nothing_from_elsewhere() {
     }
     assert!(!page.body.contains("style=") && !page.body.contains("onclick"), "nothing inline");
     assert_eq!(port.get("/page/other.js").status, 404);
+}
+
+#[test]
+fn a_phase_that_changes_meanwhile_holds_nobody_up() {
+    let port = port();
+    port.lifecycle.advance(Phase::Serving);
+    let (lifecycle, over) = (port.lifecycle.clone(), CancellationToken::new());
+    let changing = std::thread::spawn({
+        let over = over.clone();
+        move || {
+            while !over.is_cancelled() {
+                lifecycle.advance(Phase::LameDuck);
+                lifecycle.call_off();
+            }
+        }
+    });
+    // A lock taken twice for reading, with a writer in between, would be for ever.
+    for _ in 0..200 {
+        assert!(["serving", "lame_duck"].contains(&port.get("/status").json()["phase"].as_str().unwrap()));
+    }
+    over.cancel();
+    changing.join().unwrap();
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) fn open(
         drain: drain.clone(),
         node: shared.node.clone(),
         started: Timestamp::now(),
-        phase: lifecycle.watch(),
+        lifecycle: lifecycle.clone(),
         metrics: shared.metrics.clone(),
         connections: Box::new(Listing(shared.registry.clone())),
         topics: Box::new(Kept(shared.hub.clone())),

@@ -12,13 +12,15 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
+#[cfg(feature = "nats")]
 use self::served::NatsServer;
-use super::{memory::Memory, nats::tests::Replica, *};
+use super::{memory::Memory, *};
 use crate::{
     error::Reason,
     types::{ClientId, Dedupe, Producer, Seq, SessionId},
 };
 
+#[cfg(feature = "nats")]
 #[path = "../../tests/support/nats.rs"]
 #[allow(unreachable_pub, reason = "shared with tests outside of the library")]
 pub(super) mod served;
@@ -36,7 +38,8 @@ const LIMITS: Limits = Limits {
 /// An engine, and what it needs for as long as it is used.
 enum Bench {
     Memory(Broker),
-    Nats(Replica, #[expect(dead_code, reason = "it ends with the bench")] NatsServer),
+    #[cfg(feature = "nats")]
+    Nats(super::nats::tests::Replica, #[expect(dead_code, reason = "it ends with the bench")] NatsServer),
 }
 
 impl Deref for Bench {
@@ -45,6 +48,7 @@ impl Deref for Bench {
     fn deref(&self) -> &Broker {
         match self {
             Self::Memory(broker) => broker,
+            #[cfg(feature = "nats")]
             Self::Nats(replica, _) => &replica.broker,
         }
     }
@@ -60,8 +64,9 @@ impl Bench {
 
 async fn engines() -> Vec<Bench> {
     let mut engines = vec![Bench::Memory(Broker::Memory(Memory::new(3)))];
+    #[cfg(feature = "nats")]
     if let Some(server) = NatsServer::start().await {
-        let replica = Replica::start(&server, |_| {}).await.unwrap();
+        let replica = super::nats::tests::Replica::start(&server, |_| {}).await.unwrap();
         engines.push(Bench::Nats(replica, server));
     }
     engines

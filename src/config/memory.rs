@@ -180,7 +180,7 @@ impl fmt::Display for WorstCase {
 impl Config {
     /// What the process can be made to hold.
     pub fn worst_case(&self) -> WorstCase {
-        let call = self.transport.bytes_of_call();
+        let (call, health) = (self.transport.bytes_of_call(), self.transport.health_calls());
         let mut shares = vec![
             share("the process itself", 1, BASE, &[]),
             share(
@@ -206,6 +206,12 @@ impl Config {
                 self.transport.max_unary_calls,
                 call + self.connection.bytes_of_unary_call(),
                 &["transport.max_unary_calls", "connection.max_message_size", "transport.stream_window"],
+            ),
+            share(
+                "calls that ask for health",
+                health.0,
+                health.1,
+                &["transport.max_transports", "transport.max_header_list"],
             ),
             share("sessions that nobody holds", self.session.max_kept, KEPT_SESSION, &["session.max_kept"]),
         ];

@@ -1,5 +1,8 @@
 //! How many calls there may be at once that are no conversations: each may bring a large message, and its client need not
 //! take the answer, so that without a limit they would be the one thing here that has none.
+//!
+//! Whoever asks how the server is has places of its own, a few on each transport: that question has to be answered while
+//! everything is full, most of all then, and nobody can take another's places. It is a short one, and so is its answer.
 
 use std::{
     convert::Infallible,
@@ -17,13 +20,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 use tower::Service;
 
-use super::observe::Methods;
-use crate::error::{Failure, Reason};
+use super::observe::{Kind, Methods};
+use crate::{
+    error::{Failure, Reason},
+    types::TransportHandle,
+};
 
 /// How long whoever is refused is to wait.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A service that takes so many calls at once. Streams are not counted: they have limits of their own, or keep nothing.
+/// A service that takes so many calls at once. Conversations are not counted: they have a limit of their own.
 #[derive(Debug, Clone)]
 pub struct Crowd<S> {
     service: S,
@@ -33,15 +39,26 @@ pub struct Crowd<S> {
 }
 
 impl<S> Crowd<S> {
-    /// At most `most` calls at once of methods that are not streams, or not in `methods`; one more is refused with
-    /// CALL_LIMIT.
+    /// At most `most` calls at once of methods that are no conversations and do not ask for health; one more is refused
+    /// with CALL_LIMIT.
     pub fn new(service: S, methods: Arc<Methods>, most: usize) -> Self {
         Self { service, methods, places: Arc::new(Semaphore::new(most)), most }
     }
 
-    fn refuse(&self) -> Response<Body> {
-        let message = format!("the server answers at most {} calls at once", self.most);
-        Status::from(Failure::new(Reason::CallLimit, message).retry_after(PAUSE)).into_http()
+    /// A place for a call, if it needs one; or why there is none.
+    fn place<R>(&self, request: &Request<R>) -> Result<Option<OwnedSemaphorePermit>, String> {
+        match self.methods.kind(request.uri().path()) {
+            Kind::Conversation => Ok(None),
+            Kind::Watch | Kind::Check => {
+                let Some(transport) = request.extensions().get::<TransportHandle>() else { return Ok(None) };
+                let most = TransportHandle::HEALTH_CALLS;
+                transport.health_place().map(Some).ok_or_else(|| format!("at most {most} calls at once ask for health"))
+            }
+            Kind::Unary => {
+                let place = self.places.clone().try_acquire_owned();
+                place.map(Some).map_err(|_| format!("the server answers at most {} calls at once", self.most))
+            }
+        }
     }
 }
 
@@ -59,14 +76,13 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let place = match self.methods.is_unary(request.uri().path()) {
-            false => None,
-            true => match self.places.clone().try_acquire_owned() {
-                Ok(place) => Some(place),
-                Err(_) => return Either::Left(future::ready(Ok(self.refuse()))),
-            },
-        };
-        Either::Right(Held { future: self.service.call(request), place })
+        match self.place(&request) {
+            Ok(place) => Either::Right(Held { future: self.service.call(request), place }),
+            Err(message) => {
+                let refused = Failure::new(Reason::CallLimit, message).retry_after(PAUSE);
+                Either::Left(future::ready(Ok(Status::from(refused).into_http())))
+            }
+        }
     }
 }
 

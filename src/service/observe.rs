@@ -26,7 +26,7 @@ use crate::{
     types::TransportHandle,
 };
 
-pub use self::method::Methods;
+pub use self::method::{Kind, Methods};
 
 /// About streams that open and close.
 static LINES: LazyLock<Sparing> = LazyLock::new(|| Sparing::new(3));

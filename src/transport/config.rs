@@ -64,7 +64,8 @@ pub struct Config {
     /// How long the PING may stay unanswered before the transport is closed.
     #[serde(with = "humantime_serde")]
     pub keepalive_timeout: Duration,
-    /// How long a peer may take nothing of what there is for it.
+    /// How long a peer may take nothing of what there is for it, and nothing of the answer to a call that is no
+    /// conversation.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
     /// How old a transport may become, ± 10 %, before it is told to leave. 0 s: as old as it likes.
@@ -76,7 +77,7 @@ pub struct Config {
 
     /// Streams a peer may have open at once on one transport.
     pub max_concurrent_streams: u32,
-    /// Unary calls at once on the whole server.
+    /// Unary calls at once on the whole server, those for health apart.
     pub max_unary_calls: usize,
     /// Bytes a peer may send on one stream before we have read them.
     pub stream_window: ByteSize,
@@ -91,7 +92,8 @@ pub struct Config {
     pub max_header_list: ByteSize,
     /// Most fields in it, those that HTTP/2 needs itself apart.
     pub max_header_fields: usize,
-    /// How long a call that is no stream may take, from its headers to its last byte. 0 s: as long as its client lets it.
+    /// How long a call that is no stream may take, from its headers to its last byte, and one that is until it has been
+    /// asked. 0 s: as long as its client lets it.
     #[serde(with = "humantime_serde")]
     pub unary_timeout: Duration,
     /// Streams opened and reset by the peer before we saw them; one more ends the transport.

@@ -70,7 +70,14 @@ impl<F: Future<Output = ()>> Future for Killable<F> {
         if this.stream.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let Some(due) = this.switch.due() else { return Poll::Pending };
-        this.clock.get_or_insert_with(|| Box::pin(sleep_until(due))).as_mut().poll(cx)
+        let Some(due) = this.switch.due() else {
+            *this.clock = None;
+            return Poll::Pending;
+        };
+        let clock = this.clock.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if clock.deadline() != due {
+            clock.as_mut().reset(due);
+        }
+        clock.as_mut().poll(cx)
     }
 }

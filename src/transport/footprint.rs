@@ -1,6 +1,7 @@
 //! What transports and calls can take of the memory.
 
 use super::{Config, coalesce};
+use crate::types::TransportHandle;
 
 /// HTTP/2 on a transport with nothing to do: its state, its tables of headers, its buffers. About a third of it is what
 /// idle transports were measured to take.
@@ -16,6 +17,13 @@ impl Config {
         let tls = if self.tls.enabled { TLS } else { 0 };
         // A frame is read whole, beside what is collected of those that are written.
         HTTP2 + tls + coalesce::BOUND as u64 + self.max_frame_size.as_u64()
+    }
+
+    /// Most calls that can ask for health at once, and the bytes that each can take: its headers, and a question and an
+    /// answer that are smaller than what is reckoned for any call.
+    pub fn health_calls(&self) -> (usize, u64) {
+        let calls = self.max_transports.saturating_mul(TransportHandle::HEALTH_CALLS);
+        (calls, CALL + 2 * self.max_header_list.as_u64())
     }
 
     /// Most bytes that a call can take below its service: its headers as they came and as they are kept, what it was sent

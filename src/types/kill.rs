@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// When a call has to be over. In a request's extensions, if that is settled.
@@ -28,6 +29,9 @@ struct Switch {
     pulled: AtomicBool,
     stream: AtomicWaker,
     at: OnceLock<Instant>,
+    /// Whether `stalls` was ever said, which it is of few streams: the others' lock is not taken at every turn.
+    is_watched: AtomicBool,
+    stalls: Mutex<Option<Instant>>,
 }
 
 impl KillSwitch {
@@ -43,9 +47,17 @@ impl KillSwitch {
         self.0.at.get_or_init(|| at);
     }
 
+    /// Has the stream end at that time, unless this is said again before, with another time or none. For an answer that has
+    /// to be taken: each piece of it sets the time anew. From the stream's own task, like [`pull_at`](Self::pull_at).
+    pub fn stalls_at(&self, at: Option<Instant>) {
+        self.0.is_watched.store(true, Ordering::Relaxed);
+        *self.0.stalls.lock() = at;
+    }
+
     /// When the stream is to end by itself.
     pub fn due(&self) -> Option<Instant> {
-        self.0.at.get().copied()
+        let stalls = if self.0.is_watched.load(Ordering::Relaxed) { *self.0.stalls.lock() } else { None };
+        self.0.at.get().copied().into_iter().chain(stalls).min()
     }
 
     /// Ready once pulled. Wakes only the task that asked last: the stream's own.
@@ -67,5 +79,20 @@ mod tests {
         let switch = KillSwitch::default();
         tokio::join!(poll_fn(|cx| switch.poll_pulled(cx)), async { switch.clone().pull() });
         poll_fn(|cx| switch.poll_pulled(cx)).await;
+    }
+
+    #[test]
+    fn the_first_deadline_stays_and_the_time_of_a_stall_moves() {
+        let (switch, now) = (KillSwitch::default(), Instant::now());
+        let after = |seconds| now + std::time::Duration::from_secs(seconds);
+        assert_eq!(switch.due(), None);
+        switch.stalls_at(Some(after(5)));
+        switch.pull_at(after(3));
+        switch.pull_at(after(1));
+        assert_eq!(switch.due(), Some(after(3)));
+        switch.stalls_at(Some(after(2)));
+        assert_eq!(switch.due(), Some(after(2)));
+        switch.stalls_at(None);
+        assert_eq!(switch.due(), Some(after(3)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Timestamp;
@@ -17,13 +18,18 @@ pub struct TransportHandle {
     pub grace: Duration,
     goaway: CancellationToken,
     retired: CancellationToken,
+    health_places: Arc<Semaphore>,
 }
 
 impl TransportHandle {
+    /// Calls that may ask for the server's health at once on one transport.
+    pub const HEALTH_CALLS: usize = 4;
+
     /// A handle of a peer that showed no certificate, whose [`go_away`](Self::go_away) cancels `goaway`; then its calls have
     /// `grace`.
     pub fn new(peer: SocketAddr, goaway: CancellationToken, grace: Duration) -> Self {
-        Self { peer, peer_identity: None, grace, goaway, retired: CancellationToken::new() }
+        let health_places = Arc::new(Semaphore::new(Self::HEALTH_CALLS));
+        Self { peer, peer_identity: None, grace, goaway, retired: CancellationToken::new(), health_places }
     }
 
     /// The same, of a peer with this certificate.
@@ -35,6 +41,11 @@ impl TransportHandle {
     /// Asks the transport to send GOAWAY: its calls go on, but no new one can begin on it. Idempotent.
     pub fn go_away(&self) {
         self.goaway.cancel();
+    }
+
+    /// A place for a call that asks for health, until it is dropped; none if [`HEALTH_CALLS`](Self::HEALTH_CALLS) have one.
+    pub fn health_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.health_places.clone().try_acquire_owned().ok()
     }
 
     /// The transport has reached its age: it sends GOAWAY, and those it carries should move. Idempotent.

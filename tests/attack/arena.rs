@@ -1,36 +1,31 @@
 //! One attack's place: a server of its own, an honest client that plays on, and an ear on what the server writes.
 
 use std::{
-    collections::VecDeque,
     fs,
     net::Ipv4Addr,
+    path::Path,
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    admin::Admin,
     honest::{Client, Report, Witness},
     served::Served,
     wire::Wire,
 };
 
-/// Between two counts of what the server has written.
+/// Between two tries of a new client.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Over how long lines are counted: a second of it may have been quiet before, and have left room for more.
-const WINDOW: Duration = Duration::from_secs(2);
-/// Most lines a second a server may write, whatever is done to it.
-pub const MOST_LINES: u64 = 10;
+/// Over how long lines are counted, whenever it begins.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Most lines that a server may write in that, whatever is done to it.
+pub const MOST_LINES: usize = 10;
 /// How long a new client may take to get in, when an attack is over.
 const ENTRY: Duration = Duration::from_secs(2);
 /// The kernel counts a process's time in hundredths of a second.
@@ -53,41 +48,42 @@ pub enum Setup {
     Tls,
     /// With no more than so many descriptors.
     Descriptors(u32),
+    /// With the settings of docs/security.md that fit into a memory.
+    Small,
+    /// For those who show a token of the tests' issuer.
+    Tokens,
 }
 
 /// See the module.
 pub struct Arena {
     pub kind: Kind,
     pub server: Served,
-    ear: Arc<Ear>,
-    witness: Option<Witness>,
-    _listening: JoinSet<()>,
-    certificate: Option<TempDir>,
-}
-
-/// What was heard of the process.
-#[derive(Default)]
-struct Ear {
-    /// Most lines a second.
-    lines: AtomicU64,
-    /// Most memory, as far as it has been looked at.
+    /// What its settings let peers and topics take at worst, as it says itself, KiB; none of the fixture.
+    pub worst_kib: Option<u64>,
+    /// Lines that it had written before the attack.
+    lines_before: usize,
+    /// Most memory, as far as it has been looked at, KiB.
     highest_kib: AtomicU64,
-    over: AtomicBool,
+    witness: Option<Witness>,
+    files: Option<TempDir>,
 }
 
 impl Arena {
     pub async fn open(kind: Kind, setup: Setup) -> Self {
-        let mut certificate = None;
-        let server = tokio::task::block_in_place(|| match kind {
-            Kind::Bowline => bowline(setup, &mut certificate),
-            Kind::Stock => stock(setup),
+        let mut files = None;
+        let (server, worst_kib) = tokio::task::block_in_place(|| match kind {
+            Kind::Bowline => {
+                let server = bowline(setup, &mut files);
+                let worst = worst_kib(&server);
+                (server, Some(worst))
+            }
+            Kind::Stock => (stock(setup), None),
         });
-        // Tonic's client would have to be told of the certificate; there, newcomers are raw.
-        let witness = if matches!(setup, Setup::Tls) { None } else { Some(Witness::start(server.address).await) };
-        let ear = Arc::<Ear>::default();
-        let mut listening = JoinSet::new();
-        listening.spawn(listen(ear.clone(), server.lines.clone()));
-        Self { kind, server, ear, witness, _listening: listening, certificate }
+        // Tonic's client would have to be told of the certificate, or shown a token; there, newcomers are raw.
+        let has_witness = !matches!(setup, Setup::Tls | Setup::Tokens);
+        let witness = if has_witness { Some(Witness::start(server.address).await) } else { None };
+        let lines_before = server.lines.lock().expect("no panic").len();
+        Self { kind, server, worst_kib, lines_before, highest_kib: AtomicU64::default(), witness, files }
     }
 
     /// A socket of an attacker on which nothing has been said. Each number is an address of its own.
@@ -102,7 +98,7 @@ impl Arena {
 
     /// The file with the server's certificate, if it has one.
     pub fn certificate(&self) -> std::path::PathBuf {
-        self.certificate.as_ref().expect("a server with TLS").path().join("cert.pem")
+        self.files.as_ref().expect("a server with TLS").path().join("cert.pem")
     }
 
     /// The server's memory now, KiB; what it peaks at is counted from here.
@@ -123,7 +119,7 @@ impl Arena {
     /// Most memory it ever had, KiB.
     pub fn highest_kib(&self) -> u64 {
         let now = self.peak_kib();
-        self.ear.highest_kib.fetch_max(now, Ordering::Relaxed).max(now)
+        self.highest_kib.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
     /// Seconds of processor time the server has had.
@@ -160,16 +156,20 @@ impl Arena {
         Some(report)
     }
 
-    /// Most lines a second that it wrote.
-    pub fn most_lines(&self) -> u64 {
-        self.ear.lines.load(Ordering::Relaxed)
+    /// Most lines that it wrote in any one second.
+    pub fn most_lines(&self) -> usize {
+        let times = self.server.lines.lock().expect("no panic");
+        let of_attack = &times[self.lines_before..];
+        let from = |first: usize| &of_attack[first..];
+        let in_window = |times: &[Duration]| times.iter().take_while(|time| time.abs_diff(times[0]) < WINDOW).count();
+        (0..of_attack.len()).map(|first| in_window(from(first))).max().unwrap_or(0)
     }
 }
 
-impl Drop for Arena {
-    fn drop(&mut self) {
-        self.ear.over.store(true, Ordering::Relaxed);
-    }
+/// What the server has reckoned from its settings, when it started.
+fn worst_kib(server: &Served) -> u64 {
+    let status: serde_json::Value = serde_json::from_str(&Admin::of(server).get("/status")).expect("JSON");
+    status["memory_at_worst"]["bytes"].as_u64().expect("a number") >> 10
 }
 
 /// What other tests do without: here, attackers have addresses of their own.
@@ -181,13 +181,34 @@ pub fn address(attacker: u16) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, high, low)
 }
 
-fn bowline(setup: Setup, certificate: &mut Option<TempDir>) -> Served {
+fn bowline(setup: Setup, files: &mut Option<TempDir>) -> Served {
     let program = env!("CARGO_BIN_EXE_bowline");
+    let folder = || tempfile::tempdir().unwrap();
     match setup {
         Setup::Plain(settings) => Served::bowline(Command::new(program), &[&[DEFAULT], settings].concat()),
         Setup::Descriptors(most) => Served::bowline(limited(most, program), &[DEFAULT]),
+        Setup::Small => {
+            let file = files.insert(folder()).path().join("small.toml");
+            fs::write(&file, small()).unwrap();
+            Served::bowline(Command::new(program), &[DEFAULT, ("BOWLINE_CONFIG", file.to_str().unwrap())])
+        }
+        Setup::Tokens => {
+            let file = files.insert(folder()).path().join("secret");
+            write_private(&file, SECRET);
+            let issuers = format!(
+                "[{{ issuer = \"https://id.test\", audiences = [\"bowline\"], algorithms = [\"HS256\"], secret_files = [{file:?}] }}]"
+            );
+            let rules = "[{ topics = [\">\"], allow = [\"publish\", \"read\"] }]";
+            let auth = [
+                DEFAULT,
+                ("BOWLINE__AUTH__MODE", "jwt"),
+                ("BOWLINE__AUTH__ISSUERS", &*issuers),
+                ("BOWLINE__AUTH__RULES", rules),
+            ];
+            Served::bowline(Command::new(program), &auth)
+        }
         Setup::Tls => {
-            let folder = certificate.insert(tempfile::tempdir().unwrap());
+            let folder = files.insert(folder());
             let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
             let CertifiedKey { cert: leaf, signing_key } = generate_simple_self_signed(["localhost".into()]).unwrap();
             fs::write(&cert, leaf.pem()).unwrap();
@@ -203,8 +224,17 @@ fn bowline(setup: Setup, certificate: &mut Option<TempDir>) -> Served {
     }
 }
 
+/// The secret that a server for tokens shares with their issuer.
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// The settings that docs/security.md says to fit into the memory that it says.
+fn small() -> &'static str {
+    let (_, rest) = include_str!("../../docs/security.md").split_once("## Memory").expect("a chapter on memory");
+    rest.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).expect("settings").0
+}
+
 /// A file that nobody else may read: a server may refuse a key that others can.
-fn write_private(path: &std::path::Path, text: &str) {
+fn write_private(path: &Path, text: &str) {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -225,19 +255,4 @@ fn limited(descriptors: u32, program: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), program]);
     shell
-}
-
-async fn listen(ear: Arc<Ear>, said: Arc<AtomicU64>) {
-    // What it says of its start does not count.
-    let mut counts = VecDeque::new();
-    while !ear.over.load(Ordering::Relaxed) {
-        let (now, count) = (Instant::now(), said.load(Ordering::Relaxed));
-        counts.push_back((now, count));
-        while counts.front().is_some_and(|(at, _)| now - *at > WINDOW) {
-            counts.pop_front();
-        }
-        let since = counts.front().map_or(count, |(_, first)| *first);
-        ear.lines.fetch_max((count - since).div_ceil(WINDOW.as_secs()), Ordering::Relaxed);
-        sleep(PAUSE).await;
-    }
 }

@@ -2,6 +2,8 @@
 
 #[path = "cases/floods.rs"]
 mod floods;
+#[path = "cases/hoard.rs"]
+mod hoard;
 #[path = "cases/messages.rs"]
 mod messages;
 #[path = "cases/requests.rs"]
@@ -12,6 +14,10 @@ mod resets;
 mod slow;
 #[path = "cases/sockets.rs"]
 mod sockets;
+#[path = "cases/tokens.rs"]
+mod tokens;
+#[path = "cases/watchers.rs"]
+mod watchers;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -33,8 +39,9 @@ impl Verdict {
 /// What a tonic server with its defaults makes of an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stock {
-    /// The attack succeeds: the suite bites.
-    Falls,
+    /// The attack succeeds: the suite bites. With words of what is then measured, so that it is known to fall by the attack
+    /// and not by anything else.
+    Falls(&'static str),
     /// HTTP/2 below it has a defence of its own.
     Stands,
     /// It has nothing that could be attacked so.
@@ -63,7 +70,7 @@ const CASE: Case = Case {
     attack: "",
     criterion: "",
     setup: DEFAULTS,
-    stock: Stock::Falls,
+    stock: Stock::Falls("not run"),
     alone: false,
     run: |_| async { Verdict::new(false, "not run") }.boxed(),
 };
@@ -71,10 +78,28 @@ const CASE: Case = Case {
 /// All of them. Those that take longest come first.
 pub const CASES: &[Case] = &[
     Case {
+        number: "16",
+        attack: "streams that outlive their token, silent or busy",
+        criterion: "closed at its end + 25 s ± 2 s; with another token they live",
+        setup: Setup::Tokens,
+        stock: Stock::NotAsked,
+        run: |arena| tokens::outlive(arena).boxed(),
+        ..CASE
+    },
+    Case {
         number: "8a",
         attack: "zero window, 100 streams",
         criterion: "streams end in send_timeout, 15 s; RSS +8 MiB at most",
+        stock: Stock::Falls("held"),
         run: |arena| slow::zero_window(arena).boxed(),
+        ..CASE
+    },
+    Case {
+        number: "8c",
+        attack: "zero window and half questions, on streams of health and reflection alone",
+        criterion: "streams end in write_timeout, 15 s; RSS +8 MiB at most",
+        stock: Stock::Falls("held"),
+        run: |arena| watchers::unheard(arena).boxed(),
         ..CASE
     },
     Case {
@@ -89,6 +114,7 @@ pub const CASES: &[Case] = &[
         number: "6",
         attack: "HPACK bomb, zero window",
         criterion: "RSS +8 MiB at most, closed in 30 s",
+        stock: Stock::Falls("still open"),
         run: |arena| requests::bomb(arena).boxed(),
         ..CASE
     },
@@ -96,6 +122,7 @@ pub const CASES: &[Case] = &[
         number: "1b",
         attack: "rapid reset, 20/s",
         criterion: "closed within 10 s",
+        stock: Stock::Falls("still open after"),
         run: |arena| resets::paced(arena).boxed(),
         ..CASE
     },
@@ -128,6 +155,7 @@ pub const CASES: &[Case] = &[
         number: "1c",
         attack: "rapid reset, and again from the same address",
         criterion: "30 resets at most on each further transport",
+        stock: Stock::Falls("without end"),
         run: |arena| resets::reconnecting(arena).boxed(),
         ..CASE
     },
@@ -135,6 +163,7 @@ pub const CASES: &[Case] = &[
         number: "2",
         attack: "MadeYouReset, 8 triggers × 5,000",
         criterion: "closed by 200 own resets",
+        stock: Stock::Falls("not closed: "),
         run: |arena| resets::made_you_reset(arena, false).boxed(),
         ..CASE
     },
@@ -150,6 +179,7 @@ pub const CASES: &[Case] = &[
         number: "4a",
         attack: "PING flood",
         criterion: "GOAWAY too_many_pings at the third strike",
+        stock: Stock::Falls("still open at PING 200"),
         run: |arena| floods::pings(arena).boxed(),
         ..CASE
     },
@@ -157,6 +187,7 @@ pub const CASES: &[Case] = &[
         number: "5",
         attack: "floods of SETTINGS, PRIORITY, WINDOW_UPDATE, unknown, PING acks",
         criterion: "each closed by 2,000 frames",
+        stock: Stock::Falls("SETTINGS never"),
         run: |arena| floods::glitches(arena).boxed(),
         ..CASE
     },
@@ -164,6 +195,7 @@ pub const CASES: &[Case] = &[
         number: "7",
         attack: "header list and fields at the limit ± 1",
         criterion: "431 beyond it, and the next request is fine",
+        stock: Stock::Falls("65 fields accepted"),
         run: |arena| requests::limits(arena).boxed(),
         ..CASE
     },
@@ -171,6 +203,7 @@ pub const CASES: &[Case] = &[
         number: "11",
         attack: "messages: length lies, deep nesting, empty sub-messages, gzip",
         criterion: "RSS +2 MiB at most besides their bytes, each answered",
+        stock: Stock::Falls("KiB, no answer"),
         run: |arena| messages::bombs(arena).boxed(),
         ..CASE
     },
@@ -178,6 +211,7 @@ pub const CASES: &[Case] = &[
         number: "13a",
         attack: "content types, methods, paths",
         criterion: "415, 405, UNIMPLEMENTED",
+        stock: Stock::Falls("as \"text/plain\": 200"),
         run: |arena| requests::tricks(arena).boxed(),
         ..CASE
     },
@@ -202,6 +236,7 @@ pub const CASES: &[Case] = &[
         number: "15b",
         attack: "GOAWAY from the client, then MadeYouReset",
         criterion: "as 2",
+        stock: Stock::Falls("not closed: "),
         run: |arena| resets::made_you_reset(arena, true).boxed(),
         ..CASE
     },
@@ -209,6 +244,7 @@ pub const CASES: &[Case] = &[
         number: "9a",
         attack: "slow handshakes: silent, half a preface, no SETTINGS, a byte a second; 1,000 each",
         criterion: "all gone in 10 s, a new client gets in within 1 s",
+        stock: Stock::Falls("4000 left"),
         alone: true,
         run: |arena| slow::handshakes(arena).boxed(),
         ..CASE
@@ -226,6 +262,7 @@ pub const CASES: &[Case] = &[
         number: "9c",
         attack: "300 peers of one address",
         criterion: "256 stay, others get in",
+        stock: Stock::Falls("300 held"),
         run: |arena| sockets::crowd(arena).boxed(),
         ..CASE
     },
@@ -234,8 +271,17 @@ pub const CASES: &[Case] = &[
         attack: "400 peers at a limit of 256 descriptors",
         criterion: "10 % of a core at most, health answers, accepts 2 s after",
         setup: Setup::Descriptors(256),
+        stock: Stock::Falls("% of a core"),
         alone: true,
         run: |arena| sockets::exhausted(arena).boxed(),
-        ..CASE
+    },
+    Case {
+        number: "17",
+        attack: "all the memory that the settings of docs/security.md allow",
+        criterion: "below what the server reckoned from them at its start",
+        setup: Setup::Small,
+        stock: Stock::NotAsked,
+        alone: true,
+        run: |arena| hoard::everything(arena).boxed(),
     },
 ];

@@ -5,6 +5,7 @@ use bowline::proto::{
     v1::{NewEvent, PublishRequest, stream_data_request::Frame, topic_service_client::TopicServiceClient},
 };
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use h2::client::SendRequest;
 use http::{HeaderMap, Method, Request, StatusCode};
 use prost::Message as _;
@@ -192,6 +193,34 @@ async fn a_stream_nobody_reads_ends_at_its_time_too() {
     // The Welcome waits for a window that never opens, and the end behind it: nothing can be said but a reset.
     assert!(call.end().await.unwrap_err().is_reset());
     server.emptied().await;
+    server.leave().await;
+}
+
+/// Health and reflection are asked by anybody, and no conversation watches over them.
+#[tokio::test]
+async fn what_anybody_may_ask_ends_when_nobody_takes_the_answer_or_finishes_asking() {
+    const WATCH: &str = "/grpc.health.v1.Health/Watch";
+    let server = TestServer::with(&[("transport.write_timeout", "300ms"), ("transport.unary_timeout", "1s")]).await;
+    let shut = RawTransport::open(server.address, 0).await;
+    let begun = Instant::now();
+    for path in [WATCH, "/grpc.health.v1.Health/Check"] {
+        let mut answer = shut.unary(path, &HealthCheckRequest::default()).await;
+        let end = within("an end", answer.data()).await.expect("a reset is an item").unwrap_err();
+        assert!(end.is_reset(), "{path}: {end}");
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(600));
+
+    // One that takes what it is sent, however little that is, lives on.
+    let open = RawTransport::open(server.address, 64).await;
+    let mut taken = open.unary(WATCH, &HealthCheckRequest::default()).await;
+    assert!(within("a status", taken.data()).await.expect("a status").is_ok());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(taken.data().now_or_never().is_none(), "it has ended");
+
+    let caller = Caller::new(&server).await;
+    let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+    let answer = caller.ask(Method::POST, WATCH, &headers, b"\0\0", false).await;
+    assert_status(&answer.status.unwrap(), Code::DeadlineExceeded, "DEADLINE");
     server.leave().await;
 }
 

@@ -18,14 +18,17 @@ mod handshake;
 mod liveness;
 mod memory;
 mod metrics;
+#[cfg(feature = "nats")]
 #[path = "../support/nats.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
 mod nats;
+mod overload;
 #[path = "../support/pki.rs"]
 #[allow(unreachable_pub, reason = "shared with tests that use more of it")]
 mod pki;
 mod processes;
 mod publish;
+#[cfg(feature = "nats")]
 mod replicas;
 mod rules;
 mod secrets;

@@ -8,6 +8,8 @@ use std::{
 
 use super::served::Served;
 
+/// How long an answer may take: nothing is asked that would not be there at once, and a test must not hang.
+const ANSWER: Duration = Duration::from_secs(20);
 /// How long `wait_for` waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,17 +24,13 @@ impl Admin {
 
     /// The body of a GET.
     pub fn get(&self, path: &str) -> String {
-        let mut socket = TcpStream::connect(self.0).expect("the admin port answers");
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        answer.split_once("\r\n\r\n").expect("an HTTP answer").1.to_owned()
+        self.try_get(path).unwrap_or_else(|| panic!("the admin port does not answer {path}"))
     }
 
-    /// The body of a GET, if the port is still there.
-    #[allow(dead_code, reason = "not every test outlives its server")]
+    /// The body of a GET, if the port is still there and answers.
     pub fn try_get(&self, path: &str) -> Option<String> {
-        let mut socket = TcpStream::connect(self.0).ok()?;
+        let mut socket = TcpStream::connect_timeout(&self.0, ANSWER).ok()?;
+        socket.set_read_timeout(Some(ANSWER)).ok()?;
         write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).ok()?;

@@ -4,11 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -23,9 +19,10 @@ pub struct Served {
     pub address: SocketAddr,
     /// Where it listens for operators, if it said so before.
     pub admin: Option<SocketAddr>,
-    /// Lines it has said so far.
+    /// When each line was written that it has said so far, as it says itself: the time of the day. Those of a server that
+    /// does not write JSON are not here.
     #[allow(dead_code, reason = "not every test counts them")]
-    pub lines: Arc<AtomicU64>,
+    pub lines: Arc<Mutex<Vec<Duration>>>,
 }
 
 /// What every server here is told.
@@ -52,19 +49,19 @@ impl Served {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (sender, lines) = mpsc::sync_channel(1024);
-        let count = Arc::<AtomicU64>::default();
-        let counted = count.clone();
+        let times = Arc::<Mutex<Vec<Duration>>>::default();
+        let noted = times.clone();
         // Reads to the end, so that the server never waits for us; keeps what was said until it listens.
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                counted.fetch_add(1, Ordering::Relaxed);
+                noted.lock().expect("no panic").extend(time_of(&line));
                 if std::env::var_os("BOWLINE_TEST_LOG").is_some() {
                     eprintln!("server: {line}");
                 }
                 drop(sender.try_send(line));
             }
         });
-        let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into(), admin: None, lines: count };
+        let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into(), admin: None, lines: times };
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(START) {
             match address_in(&line) {
@@ -96,6 +93,15 @@ impl Drop for Served {
         // It may have ended by itself, which is as good.
         self.child.kill().and_then(|()| self.child.wait()).ok();
     }
+}
+
+/// The time of the day in a line of JSON: not when we read it, which may be later, and of several lines at once.
+fn time_of(line: &str) -> Option<Duration> {
+    let (_, stamp) = line.split_once("\"timestamp\":\"")?;
+    let mut parts = stamp.split_once('T')?.1.split_once('Z')?.0.split(':');
+    let mut part = || parts.next()?.parse::<f64>().ok();
+    let (hours, minutes, seconds) = (part()?, part()?, part()?);
+    Some(Duration::from_secs_f64(hours * 3600.0 + minutes * 60.0 + seconds))
 }
 
 /// The first loopback address in a line.

@@ -36,7 +36,7 @@ impl Inbound {
                 return self.served.refused(request_id, publish.session, failure.retry_after(PAUSE));
             }
             if let Some(lane) = self.busy(publish.session) {
-                return self.pending.wait(lane, Waiting::Publish(request_id, publish));
+                return self.pending.wait(lane, Waiting::Publish(request_id, Box::new(publish)));
             }
         }
         self.publish_now(request_id, publish);
@@ -94,7 +94,7 @@ impl Inbound {
             // The session may have been taken over meanwhile, or ended.
             let is_there = self.served.lane(lane.alias) == Some(lane);
             match waiting {
-                Waiting::Publish(id, publish) if is_there => self.publish_now(id, publish),
+                Waiting::Publish(id, publish) if is_there => self.publish_now(id, *publish),
                 Waiting::Publish(id, _) => self.served.refused(id, lane.alias, unknown(lane.alias)),
                 Waiting::Close(id, close) if is_there => self.close_now(id, &close),
                 Waiting::Close(id, _) => self.served.answer(id, Err(unknown(lane.alias))),

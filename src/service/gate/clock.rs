@@ -46,7 +46,7 @@ fn duration(text: &str) -> Option<Duration> {
 
 /// Runs only from the first time that somebody has to wait: most calls are over before.
 #[derive(Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     end: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
 }

@@ -27,6 +27,26 @@ impl Method {
     }
 }
 
+/// What a call is, as far as there are limits on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A `StreamData` call, which has clocks and a limit of its own.
+    Conversation,
+    /// Asks how the server is, from then on.
+    Watch,
+    /// Asks how the server is, once.
+    Check,
+    /// Over with one answer, or refused, as is what does not exist. Reflection is among these: it is asked and forgotten.
+    Unary,
+}
+
+impl Kind {
+    /// Whether it is over with one answer.
+    pub fn is_unary(self) -> bool {
+        matches!(self, Self::Check | Self::Unary)
+    }
+}
+
 /// The methods that may become labels. Make it once: its names live as long as the process.
 #[derive(Debug, Default)]
 pub struct Methods(HashMap<String, Method>);
@@ -52,9 +72,15 @@ impl Methods {
         Ok(self)
     }
 
-    /// Whether a call of this path is over with one answer. What does not exist is answered at once.
-    pub fn is_unary(&self, path: &str) -> bool {
-        self.find(path).is_unary()
+    /// What a call of this path is.
+    pub fn kind(&self, path: &str) -> Kind {
+        let method = self.find(path);
+        match (method.service, method.is_unary()) {
+            ("grpc.health.v1.Health", true) => Kind::Check,
+            ("grpc.health.v1.Health", false) => Kind::Watch,
+            (_, true) => Kind::Unary,
+            (_, false) => Kind::Conversation,
+        }
     }
 
     pub(super) fn find(&self, path: &str) -> Method {
@@ -86,10 +112,20 @@ mod tests {
         assert!(methods.find("/grpc.health.v1.Health/Check").is_unary());
         assert_eq!(methods.find("/grpc.health.v1.Health/Watch").grpc_type, "server_stream");
         assert_eq!(methods.find("/any/Thing"), Method::UNKNOWN);
-        // Those that have neither a clock nor a place among the calls: one more is to be thought about.
+        // Those that may go on for as long as their client likes: one more is to be thought about.
         let mut streams: Vec<_> =
             methods.0.iter().filter(|(_, method)| !method.is_unary()).map(|(path, _)| path).collect();
         streams.sort();
         assert_eq!(streams, ["/bowline.v1.StreamService/StreamData", "/grpc.health.v1.Health/Watch"]);
+        for (path, kind) in [
+            ("/bowline.v1.StreamService/StreamData", Kind::Conversation),
+            ("/bowline.v1.TopicService/Publish", Kind::Unary),
+            ("/grpc.health.v1.Health/Watch", Kind::Watch),
+            ("/grpc.health.v1.Health/Check", Kind::Check),
+            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Kind::Unary),
+            ("/any/Thing", Kind::Unary),
+        ] {
+            assert_eq!(methods.kind(path), kind, "{path}");
+        }
     }
 }

@@ -22,7 +22,8 @@ const HELD: Duration = Duration::from_secs(5);
 /// Acknowledgements in that time.
 const ACKS: u64 = 2000;
 
-fn said(stream: u32, frame: Frame) -> Vec<u8> {
+/// A frame of a conversation.
+pub fn said(stream: u32, frame: Frame) -> Vec<u8> {
     let request = StreamDataRequest { request_id: 0, frame: Some(frame) };
     frames::data(stream, flag::NONE, &frames::message(&request.encode_to_vec()))
 }

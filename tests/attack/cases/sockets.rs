@@ -82,5 +82,7 @@ pub async fn exhausted(arena: &Arena) -> Verdict {
         if health { "answers" } else { "does not answer" },
         newcomer.map_or_else(|| "not in".to_owned(), |wait| format!("in after {} ms", wait.as_millis())),
     );
-    Verdict::new(share <= MOST && health && newcomer.is_some(), measured)
+    // Where all of them found a place there was no shortage, and nothing was seen.
+    let short = held < usize::from(PEERS);
+    Verdict::new(short && share <= MOST && health && newcomer.is_some(), measured)
 }

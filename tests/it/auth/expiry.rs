@@ -1,10 +1,9 @@
 //! Tokens that run out, and tokens in place of them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bowline::proto::v1::{Authenticate, stream_data_response::Frame};
 use serde_json::json;
-use tokio::time::Instant;
 use tonic::Code;
 
 use super::{CHAT, Files, enter, jwt, token};
@@ -26,16 +25,16 @@ async fn refresh(client: &mut TestClient, token: &str) -> Option<bowline::proto:
 async fn a_connection_ends_with_the_grace_of_its_token_and_its_sessions_can_be_resumed() {
     let files = Files::new();
     let server = jwt(&files.issuer(""), CHAT, SOON).await;
-    let (exp, begun) = (later(2), Instant::now());
+    let exp = later(2);
     let mut client = enter(&server, &token("alice", json!({"exp": exp}))).await;
     client.open(named(1, "chat.a", "desk")).await;
     client.publish(publish(1, 1, "first")).await;
     client.events(1, 1).await;
     let place = client.cursor(1);
     client.ended_with(Code::Unauthenticated, "TOKEN_EXPIRED").await;
-    // A token of whole seconds that is good for two has between one and two left; then the grace, and a look each second.
-    let took = begun.elapsed();
-    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(10), "{took:?}");
+    // The grace, and a look each second, and what a busy machine adds. With the defaults: tests/attack/cases/tokens.rs.
+    let late = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() - exp as f64;
+    assert!((1.0..6.0).contains(&late), "{late} s after the end of its token");
 
     let mut writer = enter(&server, &token("bob", json!({}))).await;
     writer.open(named(1, "chat.a", "pen")).await;

@@ -17,7 +17,11 @@ fn example(name: &str) -> PathBuf {
         };
         let mut cargo = std::process::Command::new(env!("CARGO"));
         cargo.args(["build", "--locked", "--offline", "--quiet", "--examples", "--profile", profile, "--target-dir"]);
-        let output = cargo.arg(built.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        cargo.arg(built.parent().unwrap());
+        if cfg!(feature = "nats") {
+            cargo.args(["--features", "nats"]);
+        }
+        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         built.join("examples")
     });

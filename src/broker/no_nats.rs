@@ -1,0 +1,103 @@
+//! What stands in the place of NATS in a build without it: nothing of it can be made, so nothing of it can be asked.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use parking_lot::RwLock;
+
+use super::{Listener, Publishing, config, memory::Memory};
+use crate::{
+    error::Failure,
+    lifecycle::Tasks,
+    log::{Limits, Log, Total},
+    types::{NewEvent, Producer, Topic},
+};
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("broker.kind is \"nats\", and this program was built without it: `make release` and the image have it")]
+pub struct Unusable;
+
+/// See the module.
+#[derive(Debug)]
+pub enum Nats {}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Entry {}
+
+/// What the engine would be to hold to.
+#[derive(Debug)]
+pub struct Bounds {
+    /// For how long repeats would be recognised.
+    pub dedupe_window: Duration,
+    /// Most topics open here.
+    pub max_topics: usize,
+    /// Where what they hold would be counted.
+    pub total: Total,
+}
+
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+impl Nats {
+    /// Says that there is none.
+    pub async fn start(_: config::Nats, _: Bounds, _: &str, _: &Tasks) -> Result<Self, Unusable> {
+        Err(Unusable)
+    }
+
+    pub(super) fn open(&self, _: &Topic, _: Limits) -> Result<Arc<Entry>, Failure> {
+        match *self {}
+    }
+
+    pub(super) fn find(&self, _: &Topic) -> Option<Arc<Entry>> {
+        match *self {}
+    }
+
+    pub(super) fn private(&self) -> &Memory {
+        match *self {}
+    }
+
+    pub(super) fn canary(&self) -> Arc<Entry> {
+        match *self {}
+    }
+
+    pub(super) fn make_room(&self) -> u64 {
+        match *self {}
+    }
+
+    pub(super) fn list(&self, _: &str, _: &str, _: usize) -> Vec<(Topic, Arc<Entry>)> {
+        match *self {}
+    }
+
+    pub(super) fn sweep(&self) -> Vec<Topic> {
+        match *self {}
+    }
+
+    pub(super) fn topic_count(&self) -> usize {
+        match *self {}
+    }
+}
+
+impl Entry {
+    pub(super) fn publish(&self, _: NewEvent) -> Publishing {
+        match *self {}
+    }
+
+    pub(super) fn ready(&self) -> Option<BoxFuture<'static, Result<(), Failure>>> {
+        match *self {}
+    }
+
+    pub(super) fn remove_owned(&self, _: &Producer) {
+        match *self {}
+    }
+
+    pub(super) fn log(&self) -> &RwLock<Log> {
+        match *self {}
+    }
+
+    pub(super) fn listen(&self, _: Weak<dyn Listener>) {
+        match *self {}
+    }
+}
