@@ -6,6 +6,7 @@ mod operators;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
     time::{interval, timeout},
@@ -17,7 +18,7 @@ use crate::{
     admin,
     auth::Auth,
     broker::{
-        self, Broker,
+        self, Broker, Fleet, Matter,
         memory::Memory,
         nats::{Bounds, Nats},
     },
@@ -27,7 +28,7 @@ use crate::{
     drain::{Drain, Order},
     health::Health,
     hub::Hub,
-    lifecycle::{Lifecycle, Phase, Signals},
+    lifecycle::{Lifecycle, Phase, Signals, Tasks},
     log::Total,
     proto,
     registry::Registry,
@@ -138,6 +139,7 @@ impl App {
             traces: traces.clone(),
             tasks: tasks.clone(),
         });
+        share_revocations(&auth, &shared.hub.fleet(), &tasks);
         let drain = Drain::new(config.drain, &lifecycle, &shared.registry);
         let address = listener.local_addr();
         let admin = config
@@ -226,6 +228,25 @@ fn in_memory(config: &Config) -> Broker {
     Broker::Memory(Memory::bounded(config.topics.max_topics, total))
 }
 
+/// What is revoked at one replica is at all.
+fn share_revocations(auth: &Arc<Auth>, fleet: &Fleet, tasks: &Tasks) {
+    if !fleet.is_shared() || auth.is_constant() {
+        return;
+    }
+    let (theirs, ours, tasks) = (auth.clone(), fleet.clone(), tasks.clone());
+    fleet.serve(
+        Matter::Revoke,
+        Arc::new(move |content| {
+            let revoked = std::str::from_utf8(&content).map_or(0, |text| theirs.revoke(text));
+            std::future::ready(revoked).boxed()
+        }),
+    );
+    auth.on_revoked(Box::new(move |text| {
+        let fleet = ours.clone();
+        drop(tasks.spawn("revocation", async move { fleet.tell(Matter::Revoke, text.into()).await }));
+    }));
+}
+
 /// The services, and what stands around them: every call is recorded, also those that do not get in.
 fn around<S>(
     services: S,
@@ -266,6 +287,7 @@ async fn housekeeping(shared: Arc<connection::Shared>) {
         let expired = shared.directory.sweep();
         shared.metrics.sessions_expired.inc_by(expired as u64);
         if !shared.auth.is_constant() {
+            shared.auth.expire_told();
             shared.registry.entries().iter().for_each(|entry| entry.review());
         }
     }

@@ -24,6 +24,7 @@
 //! A broker never sees a connection, a frame or an identity.
 
 mod config;
+mod fleet;
 #[cfg(test)]
 pub(crate) mod late;
 pub mod memory;
@@ -37,6 +38,7 @@ mod room;
 mod tests;
 
 pub use config::{Config, Kind, Nats as NatsConfig, Storage};
+pub use fleet::{Fleet, Handler, Matter, Told};
 
 use std::{
     sync::{Arc, Weak},
@@ -165,6 +167,14 @@ impl Broker {
     /// Whether there may be topics that [`find`](Self::find) knows nothing of: they are kept elsewhere.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Nats(_))
+    }
+
+    /// The replicas that share it.
+    pub fn fleet(&self) -> Fleet {
+        match self {
+            Self::Memory(_) => Fleet::Alone,
+            Self::Nats(nats) => Fleet::Nats(nats.fleet()),
+        }
     }
 
     /// Of those, topics whose name starts with `prefix` and comes after `after`, ordered, at most `limit`.

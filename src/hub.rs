@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    broker::{Broker, Line, Publishing},
+    broker::{Broker, Fleet, Line, Publishing},
     error::{Failure, Reason},
     log::Limits,
     planted::{self, Bug},
@@ -188,6 +188,11 @@ impl Hub {
     /// The server's own topic, by which it finds out whether topics work. No client can reach or see it.
     pub fn canary(&self) -> Line {
         self.broker.canary()
+    }
+
+    /// The replicas that share the broker.
+    pub fn fleet(&self) -> Fleet {
+        self.broker.fleet()
     }
 
     /// Topics by name; see [`Broker::list`]. With each, its class and how many sessions read it here.

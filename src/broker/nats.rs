@@ -11,6 +11,7 @@ mod api;
 mod doubts;
 mod entry;
 mod epochs;
+mod fleet;
 mod follower;
 mod history;
 mod links;
@@ -45,6 +46,7 @@ use names::{CANARY, Names};
 use partition::Partition;
 
 pub use entry::Entry;
+pub use fleet::Fleet;
 
 /// Questions that are under way at once: the servers drop all that wait where too many do.
 const QUESTIONS: usize = 32;
@@ -68,6 +70,7 @@ pub struct Nats {
     /// Logs of a single session, which nobody else sees.
     private: Memory,
     canary: Arc<Entry>,
+    fleet: Arc<Fleet>,
 }
 
 /// What all topics share.
@@ -124,11 +127,12 @@ impl Nats {
             config,
         });
         engine.prepare_all().await.map_err(|problem| Unusable(problem.to_string()))?;
+        let fleet = Fleet::join(&engine, name).await.map_err(|problem| Unusable(problem.to_string()))?;
         tasks.spawn_until_stopped("streams", watch::run(engine.clone()));
         let canary = Arc::new(Entry::new(engine.clone(), CANARY.to_owned(), super::CANARY, Total::default()));
         drop(tasks.spawn("topic", follower::run(canary.clone())));
         let private = Memory::bounded(0, bounds.total);
-        Ok(Self { engine, topics, max_topics: bounds.max_topics, private, canary })
+        Ok(Self { engine, topics, max_topics: bounds.max_topics, private, canary, fleet })
     }
 
     pub(super) fn open(&self, topic: &Topic, limits: Limits) -> Result<Arc<Entry>, Failure> {
@@ -156,6 +160,10 @@ impl Nats {
 
     pub(super) fn private(&self) -> &Memory {
         &self.private
+    }
+
+    pub(super) fn fleet(&self) -> Arc<Fleet> {
+        self.fleet.clone()
     }
 
     pub(super) fn canary(&self) -> Arc<Entry> {

@@ -5,10 +5,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 
-use super::{Listener, Publishing, config, memory::Memory};
+use super::{
+    Listener, Publishing, config,
+    fleet::{Handler, Matter, Told},
+    memory::Memory,
+};
 use crate::{
     error::Failure,
     lifecycle::Tasks,
@@ -28,6 +33,10 @@ pub enum Nats {}
 /// See the module.
 #[derive(Debug)]
 pub enum Entry {}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Fleet {}
 
 /// What the engine would be to hold to.
 #[derive(Debug)]
@@ -59,6 +68,10 @@ impl Nats {
         match *self {}
     }
 
+    pub(super) fn fleet(&self) -> Arc<Fleet> {
+        match *self {}
+    }
+
     pub(super) fn canary(&self) -> Arc<Entry> {
         match *self {}
     }
@@ -76,6 +89,17 @@ impl Nats {
     }
 
     pub(super) fn topic_count(&self) -> usize {
+        match *self {}
+    }
+}
+
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+impl Fleet {
+    pub(super) fn serve(&self, _: Matter, _: Handler) {
+        match *self {}
+    }
+
+    pub(super) async fn tell(&self, _: Matter, _: Bytes) -> Told {
         match *self {}
     }
 }

@@ -1,5 +1,7 @@
 //! Two replicas that share their topics over a NATS server.
 
+mod fleet;
+
 use std::time::Duration;
 
 use bowline::proto::v1::{Durability, OpenSession, ReadHistoryRequest, Recovery};
@@ -7,10 +9,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     nats::NatsServer,
-    support::{LIMIT, TestClient, TestServer, after, earliest, get, named, payloads, publish},
+    support::{LIMIT, Settings, TestClient, TestServer, after, earliest, get, named, payloads, publish},
 };
 
 async fn replica(nats: &NatsServer) -> TestServer {
+    replica_with(nats, &[]).await
+}
+
+/// A replica with other settings than all these tests have.
+pub(crate) async fn replica_with(nats: &NatsServer, more: Settings<'_>) -> TestServer {
     let servers = format!("[\"{}\"]", nats.url());
     let settings = [
         ("broker.kind", "nats"),
@@ -21,7 +28,7 @@ async fn replica(nats: &NatsServer) -> TestServer {
         ("health.canary_interval", "200ms"),
         ("health.canary_timeout", "1s"),
     ];
-    let server = TestServer::with(&settings).await;
+    let server = TestServer::with(&[&settings, more].concat()).await;
     ready(&server, 200).await;
     server
 }

@@ -382,7 +382,7 @@ async fn nothing_is_kept_on_the_servers_for_those_who_read() {
     }
     let account = call(&client, "INFO", &json!({})).await;
     assert_eq!(account["consumers"], 0, "{account}");
-    assert_eq!(account["streams"], 3, "two partitions and the epochs");
+    assert_eq!(account["streams"], 4, "two partitions and two buckets");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
