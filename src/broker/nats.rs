@@ -18,6 +18,7 @@ mod message;
 mod names;
 mod partition;
 mod publish;
+mod reach;
 mod streams;
 mod watch;
 
