@@ -13,6 +13,8 @@
 //!   UNKNOWN_OUTCOME: the same again is a repeat, if it was stored after all.
 //! - A repeat (same dedupe id, or same session and seq) inside the window is `Ok`, `duplicate`, the first cursor.
 //! - Every event comes back through the log, to its publisher's replica as to any other: whoever reads, reads the log.
+//! - What one replica has shown to a reader, every other shows to whoever comes with that reader's cursor, after a wait
+//!   ([`Line::reaches`]) at most.
 //! - After the log has grown, every [`Listener`] of the topic is told. It may be told more often than the log grew.
 //! - A log that was lost or rewritten has another epoch.
 //! - [`Broker::canary`] gives a topic of the server's own, which no client can reach or see, and which is no different
@@ -52,7 +54,7 @@ use tokio::time::timeout;
 use crate::{
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{NewEvent, Producer, Published, Topic},
+    types::{Cursor, NewEvent, Producer, Published, Topic},
 };
 
 /// How long whoever wants to look at a log waits for its line.
@@ -246,6 +248,15 @@ impl Line {
         let Some(ready) = self.ready() else { return Ok(()) };
         let late = |_| Failure::new(Reason::Broker, "the broker did not show the topic in time");
         timeout(SEEN_WITHIN, ready).await.map_err(|elapsed| late(elapsed).retry_after(Duration::from_secs(1)))?
+    }
+
+    /// Waits until what lies at `cursor` is here, if it is there at all: another replica may have shown it before it came
+    /// here. BROKER if nobody says in time. Cancel-safe.
+    pub async fn reaches(&self, cursor: Cursor) -> Result<(), Failure> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Nats(entry) => entry.reaches(cursor).await,
+        }
     }
 
     /// Removes the keys that were to die with a session and are still its own; each removal is an event. Returns before

@@ -19,6 +19,7 @@ mod message;
 mod names;
 mod partition;
 mod publish;
+mod reach;
 mod streams;
 mod watch;
 

@@ -18,7 +18,7 @@ use crate::{
     error::Failure,
     lifecycle::Tasks,
     log::{Limits, Log, Total},
-    types::{NewEvent, Producer, Topic},
+    types::{Cursor, NewEvent, Producer, Topic},
 };
 
 /// Why there is none.
@@ -110,6 +110,11 @@ impl Entry {
     }
 
     pub(super) fn ready(&self) -> Option<BoxFuture<'static, Result<(), Failure>>> {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "as it is where there is one")]
+    pub(super) async fn reaches(&self, _: Cursor) -> Result<(), Failure> {
         match *self {}
     }
 

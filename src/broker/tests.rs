@@ -22,7 +22,7 @@ use crate::{
 
 #[cfg(feature = "nats")]
 #[path = "../../tests/support/nats.rs"]
-#[allow(unreachable_pub, reason = "shared with tests outside of the library")]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests outside of the library")]
 pub(super) mod served;
 
 const LIMITS: Limits = Limits {
@@ -63,21 +63,13 @@ impl Bench {
 }
 
 async fn engines() -> Vec<Bench> {
-    let memory = Bench::Memory(Broker::Memory(Memory::new(3)));
-    [memory].into_iter().chain(on_nats().await).collect()
-}
-
-#[cfg(feature = "nats")]
-async fn on_nats() -> Option<Bench> {
-    let server = NatsServer::start().await?;
-    let replica = super::nats::tests::Replica::start(&server, |_| {}).await.unwrap();
-    Some(Bench::Nats(replica, server))
-}
-
-/// A build without it has nothing to ask.
-#[cfg(not(feature = "nats"))]
-async fn on_nats() -> Option<Bench> {
-    None
+    let mut engines = vec![Bench::Memory(Broker::Memory(Memory::new(3)))];
+    #[cfg(feature = "nats")]
+    if let Some(server) = NatsServer::start().await {
+        let replica = super::nats::tests::Replica::start(&server, |_| {}).await.unwrap();
+        engines.push(Bench::Nats(replica, server));
+    }
+    engines
 }
 
 fn topic(name: &str) -> Topic {

@@ -13,7 +13,7 @@ use crate::{
     error::Failure,
     log::Log,
     planted::{self, Bug},
-    types::{NewEvent, Producer, Topic},
+    types::{Cursor, NewEvent, Producer, Topic},
 };
 
 /// A topic that somebody on this replica has joined.
@@ -58,6 +58,11 @@ impl Feed {
     /// Waits until its log can be looked at; see [`Line::seen`].
     pub async fn seen(&self) -> Result<(), Failure> {
         self.line.seen().await
+    }
+
+    /// Waits until what lies at `cursor` is here; see [`Line::reaches`].
+    pub async fn reaches(&self, cursor: Cursor) -> Result<(), Failure> {
+        self.line.reaches(cursor).await
     }
 
     /// Forgets what its only reader has: for echo topics, whose log is one session's own.

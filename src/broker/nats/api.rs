@@ -12,8 +12,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-/// How long an answer may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take. What is asked of a server that stands still, or when its connection is lost, is never
+/// answered, and asking again is cheap.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long many of them may take.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(4);
 /// Most bytes that are sent at once in answer to one question.
 const BATCH_BYTES: usize = 4 << 20;
 /// Most subjects that may be asked for at once.
@@ -316,7 +319,7 @@ pub(super) fn number(message: &Message, name: &'static str) -> Option<u64> {
 
 /// A question that is answered by several messages and one without content that says that it was the last.
 async fn direct(client: &Client, stream: &str, question: &Value) -> Result<Batch, Problem> {
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let deadline = Instant::now() + BATCH_TIMEOUT;
     let unreachable = |error: &dyn std::error::Error| Problem::Unreachable(error.to_string());
     let talk = async {
         let inbox = client.new_inbox();

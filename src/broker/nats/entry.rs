@@ -16,12 +16,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, doubts::Doubts, publish};
+use super::{Engine, doubts::Doubts, publish, reach};
 use crate::{
     broker::{Listener, Publishing},
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{NewEvent, Producer, Published},
+    types::{Cursor, NewEvent, Producer, Published},
 };
 
 /// How long a reader may wait for a log that is not in sight.
@@ -110,6 +110,18 @@ impl Entry {
             }
         };
         Some(ready.boxed())
+    }
+
+    /// See [`crate::broker::Line::reaches`].
+    pub(crate) async fn reaches(self: &Arc<Self>, cursor: Cursor) -> Result<(), Failure> {
+        reach::reach(self, cursor).await
+    }
+
+    /// Completes once the log is in sight and of this epoch. Never, if it has another one by then: put a time to it.
+    pub(super) async fn shows(&self, epoch: Option<u64>) {
+        let shown = |in_sight: &bool| *in_sight && epoch == Some(self.log.read().head().epoch);
+        // The other end is dropped only with the entry.
+        self.sight.subscribe().wait_for(shown).await.ok();
     }
 
     pub(super) fn is_in_sight(&self) -> bool {

@@ -3,16 +3,17 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, connection::State};
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{super::config, api::Problem};
 
-/// A peer that does not answer is given up after two of them, well within the window in which repeats are recognised.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// A peer that does not answer is given up at the third: another server may be there, and readers wait.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a server may take to let us in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before another attempt, at most.
@@ -20,11 +21,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// What asking for several records at once, and for the latest of several subjects, needs of a server.
 const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
 
+/// Since when a link has no connection; none while it has one.
+type Apart = Arc<Mutex<Option<Instant>>>;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Links {
     /// Carries publishes, and their answers.
     pub(super) publishing: Client,
+    /// Since when it does not.
+    apart: Apart,
     /// Carries the events of topics that are open here.
     pub(super) listening: Client,
     /// Carries questions, and their answers.
@@ -35,11 +41,11 @@ impl Links {
     /// Connects, trying again until `start_timeout` is over. `alarm` rings whenever something may have been missed.
     pub(super) async fn open(config: &config::Nats, name: &str, alarm: &Arc<Notify>) -> Result<Self, Problem> {
         let deadline = Instant::now() + config.start_timeout;
-        let link = async |what: &str| {
+        let link = async |what: &str, apart: &Apart| {
             let mut attempt = 0;
             loop {
                 let name = format!("{name} {what}");
-                match connect(config, &name, alarm.clone()).await {
+                match connect(config, &name, alarm.clone(), apart.clone()).await {
                     Ok(client) => return Ok(client),
                     Err(problem) if !problem.may_pass() || Instant::now() >= deadline => return Err(problem),
                     Err(problem) => tracing::warn!(%problem, "no NATS server lets us in yet"),
@@ -48,8 +54,9 @@ impl Links {
                 sleep(pause(attempt)).await;
             }
         };
-        let (publishing, listening, asking) =
-            (link("publishing").await?, link("listening").await?, link("asking").await?);
+        let (apart, unasked) = (Apart::default(), Apart::default());
+        let publishing = link("publishing", &apart).await?;
+        let (listening, asking) = (link("listening", &unasked).await?, link("asking", &unasked).await?);
         let (major, minor, patch) = OLDEST_SERVER;
         if !asking.is_server_compatible(major, minor, patch) {
             let version = asking.server_info().version;
@@ -57,11 +64,33 @@ impl Links {
                 "the NATS server is of version {version}; {major}.{minor} or later is needed"
             )));
         }
-        Ok(Self { publishing, listening, asking })
+        Ok(Self { publishing, apart, listening, asking })
     }
 }
 
-async fn connect(config: &config::Nats, name: &str, alarm: Arc<Notify>) -> Result<Client, Problem> {
+impl Links {
+    /// Whether what is published now would only wait for a connection.
+    pub(super) fn is_apart(&self) -> bool {
+        self.publishing.connection_state() != State::Connected
+    }
+
+    /// For how long that has been so.
+    pub(super) fn apart_for(&self) -> Duration {
+        self.apart.lock().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Goes to another server, if there is one: this one takes what is sent, and nothing comes of it.
+    pub(super) async fn move_on(&self) {
+        for link in [&self.publishing, &self.listening, &self.asking] {
+            // One that is looking for a server finds another by itself.
+            if link.connection_state() == State::Connected {
+                timeout(CONNECT_TIMEOUT, link.force_reconnect()).await.ok();
+            }
+        }
+    }
+}
+
+async fn connect(config: &config::Nats, name: &str, alarm: Arc<Notify>, apart: Apart) -> Result<Client, Problem> {
     let mut options = ConnectOptions::new()
         .name(name)
         .ping_interval(PING_INTERVAL)
@@ -69,7 +98,7 @@ async fn connect(config: &config::Nats, name: &str, alarm: Arc<Notify>) -> Resul
         .require_tls(config.tls)
         .reconnect_delay_callback(pause)
         .event_callback(move |event| {
-            note(&event, &alarm);
+            note(&event, &alarm, &apart);
             std::future::ready(())
         });
     if is_set(&config.credentials_file) {
@@ -97,7 +126,12 @@ fn pause(attempt: usize) -> Duration {
     doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-fn note(event: &Event, alarm: &Notify) {
+fn note(event: &Event, alarm: &Notify, apart: &Mutex<Option<Instant>>) {
+    match event {
+        Event::Connected => *apart.lock() = None,
+        Event::Disconnected => drop(apart.lock().get_or_insert_with(Instant::now)),
+        _ => {}
+    }
     match event {
         Event::Connected => tracing::info!("connected to NATS"),
         Event::Disconnected => tracing::warn!("the connection to NATS is lost"),

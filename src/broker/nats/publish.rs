@@ -150,6 +150,11 @@ impl Outgoing {
     }
 
     async fn store(&self, deadline: Instant) -> Result<Ack, Failure> {
+        let links = &self.entry.engine.links;
+        if self.undoes.is_none() && links.apart_for() >= self.patience {
+            // It is known that nobody can be reached, and has been for as long as anybody waits.
+            return Err(unreachable());
+        }
         let content = proto::encode_content(&self.event);
         let (mut expected, mut unsure) = (self.expected(), false);
         loop {
@@ -163,8 +168,14 @@ impl Outgoing {
                 headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
             }
             let subject = engine.names.log(self.entry.partition, &self.entry.topic);
-            let asked =
-                api::ask(&engine.links.publishing, subject, Some(headers), content.clone(), attempt.min(deadline));
+            let asked = async {
+                // What is handed to a link without a connection is sent when it has one, whoever still waits for it then.
+                if links.is_apart() {
+                    return Err(Problem::Nobody);
+                }
+                let deadline = attempt.min(deadline);
+                api::ask(&links.publishing, subject, Some(headers), content.clone(), deadline).await
+            };
             let problem = match asked.await.and_then(|message| api::answer::<Ack>(&message)) {
                 Ok(ack) => return Ok(ack),
                 Err(problem) => problem,

@@ -68,6 +68,9 @@ impl Served {
         let kept = named.as_ref().and_then(|_| self.shared.directory.estate(&producer, &topic));
         let acked = kept.as_ref().and_then(|kept| kept.acked());
         let wish = Wish::read(open, &feed, acked)?;
+        if let Start::Cursor(cursor) = wish.start {
+            feed.reaches(cursor).await?;
+        }
         // Whatever can be refused is refused before the name is taken: a refusal must not cost its holder the session.
         let (session, recovery, floor) = {
             let log = feed.log();
