@@ -16,6 +16,7 @@ use tower::Layer as _;
 use crate::{
     admin,
     auth::Auth,
+    bridge,
     broker::{
         self, Broker,
         memory::Memory,
@@ -95,6 +96,7 @@ impl App {
                     dedupe_window: config.topics.dedupe_window,
                     max_topics: config.topics.max_topics,
                     total: Total::new(config.topics.max_total_history.as_u64()),
+                    metrics: metrics.clone(),
                 };
                 let (nats, node) = (config.broker.nats.clone(), config.server.node_name());
                 let started = Nats::start(nats, bounds, &node, lifecycle.tasks()).await;
@@ -148,6 +150,7 @@ impl App {
 
         auth.spawn(&health, &tasks);
         canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
+        bridge::open(&shared.hub, shared.config.max_payload(), &lifecycle, &metrics);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
         if let Some(level) = LogLevel::of_process() {

@@ -20,7 +20,7 @@ use prometheus_client::{
 };
 
 use self::words::{
-    ConnectionEnd, Gap, HandshakeEnd, Recovery, Refusal, SessionEnd, SlowAction, TlsCertificate, TlsReload,
+    BridgeIn, BridgeOut, ConnectionEnd, Gap, HandshakeEnd, Recovery, Refusal, SessionEnd, SlowAction, TlsCertificate, TlsReload,
     TransportEnd,
 };
 pub use self::{
@@ -180,6 +180,10 @@ instruments! {
     pub insecure_settings: Gauge = "bowline_insecure_settings";
     /// Times that files with keys, rules or names had changed and could not be used: what they said before stays in force.
     pub auth_reload_failures: Counter = "bowline_auth_reload_failures";
+    /// Messages that came by bridges from NATS, by what became of them; each is counted by one replica.
+    bridge_messages_received: ByOutcome = "bowline_bridge_messages_received";
+    /// Events that were to leave by bridges to NATS, by what became of them; each is counted by one replica.
+    bridge_messages_sent: ByOutcome = "bowline_bridge_messages_sent";
     /// Spans that could not be exported.
     pub telemetry_dropped: Counter = "bowline_telemetry_dropped";
     /// Publishes and calls whose caller asked for a trace when too many did.
@@ -221,6 +225,12 @@ impl Metrics {
         }
         for end in HandshakeEnd::ALL {
             self.handshakes_failed.get_or_create(&Cause { cause: end.as_str() }).inc_by(0);
+        }
+        for outcome in BridgeIn::ALL {
+            self.bridge_messages_received.get_or_create(&Outcome { outcome: outcome.as_str() }).inc_by(0);
+        }
+        for outcome in BridgeOut::ALL {
+            self.bridge_messages_sent.get_or_create(&Outcome { outcome: outcome.as_str() }).inc_by(0);
         }
         for outcome in TlsReload::ALL {
             self.tls_reloads.get_or_create(&Outcome { outcome: outcome.as_str() }).inc_by(0);
@@ -281,6 +291,16 @@ impl Metrics {
     /// The TLS files had changed.
     pub fn tls_reload(&self, outcome: TlsReload) {
         self.tls_reloads.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
+    }
+
+    /// A message came by a bridge.
+    pub fn bridge_in(&self, outcome: BridgeIn) {
+        self.bridge_messages_received.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
+    }
+
+    /// An event was to leave by a bridge.
+    pub fn bridge_out(&self, outcome: BridgeOut) {
+        self.bridge_messages_sent.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
     }
 
     /// The process entered `phase`.

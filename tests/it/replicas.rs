@@ -7,10 +7,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     nats::NatsServer,
-    support::{LIMIT, TestClient, TestServer, after, earliest, get, named, payloads, publish},
+    support::{LIMIT, Settings, TestClient, TestServer, after, earliest, get, named, payloads, publish},
 };
 
 async fn replica(nats: &NatsServer) -> TestServer {
+    replica_with(nats, &[]).await
+}
+
+/// With settings of its own.
+pub(crate) async fn replica_with(nats: &NatsServer, own: Settings<'_>) -> TestServer {
     let servers = format!("[\"{}\"]", nats.url());
     let settings = [
         ("broker.kind", "nats"),
@@ -21,7 +26,7 @@ async fn replica(nats: &NatsServer) -> TestServer {
         ("health.canary_interval", "200ms"),
         ("health.canary_timeout", "1s"),
     ];
-    let server = TestServer::with(&settings).await;
+    let server = TestServer::with(&[&settings, own].concat()).await;
     ready(&server, 200).await;
     server
 }
@@ -35,7 +40,7 @@ async fn ready(server: &TestServer, wanted: u16) {
     }
 }
 
-async fn connect(server: &TestServer, client: &str) -> TestClient {
+pub(crate) async fn connect(server: &TestServer, client: &str) -> TestClient {
     server.connect(client).await.of_shared_topics()
 }
 

@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::{super::config, api::Problem};
+use crate::telemetry::metrics::{Metrics, words::BridgeIn};
 
 /// A peer that does not answer is given up after two of them, well within the window in which repeats are recognised.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -17,6 +18,11 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before another attempt, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Messages of one subscription that may wait to be taken: what comes on top is dropped, and fetched again. The library's
+/// own number.
+const HEARD_AT_ONCE: usize = 65_536;
+/// The same of a bridge, where nothing can be fetched. Who takes them has bounds of its own, and takes them at once.
+const BRIDGED_AT_ONCE: usize = 1024;
 /// What asking for several records at once, and for the latest of several subjects, needs of a server.
 const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
 
@@ -29,17 +35,32 @@ pub(super) struct Links {
     pub(super) listening: Client,
     /// Carries questions, and their answers.
     pub(super) asking: Client,
+    /// Carries what goes over bridges; none if there are none.
+    pub(super) bridging: Option<Client>,
+}
+
+/// What is done about what happens to a connection.
+struct Told {
+    alarm: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    is_bridging: bool,
 }
 
 impl Links {
     /// Connects, trying again until `start_timeout` is over. `alarm` rings whenever something may have been missed.
-    pub(super) async fn open(config: &config::Nats, name: &str, alarm: &Arc<Notify>) -> Result<Self, Problem> {
+    pub(super) async fn open(
+        config: &config::Nats,
+        name: &str,
+        alarm: &Arc<Notify>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, Problem> {
         let deadline = Instant::now() + config.start_timeout;
-        let link = async |what: &str| {
+        let link = async |what: &str, is_bridging: bool| {
             let mut attempt = 0;
             loop {
                 let name = format!("{name} {what}");
-                match connect(config, &name, alarm.clone()).await {
+                let told = Told { alarm: alarm.clone(), metrics: metrics.clone(), is_bridging };
+                match connect(config, &name, told).await {
                     Ok(client) => return Ok(client),
                     Err(problem) if !problem.may_pass() || Instant::now() >= deadline => return Err(problem),
                     Err(problem) => tracing::warn!(%problem, "no NATS server lets us in yet"),
@@ -49,7 +70,8 @@ impl Links {
             }
         };
         let (publishing, listening, asking) =
-            (link("publishing").await?, link("listening").await?, link("asking").await?);
+            (link("publishing", false).await?, link("listening", false).await?, link("asking", false).await?);
+        let bridging = if config.bridges.is_empty() { None } else { Some(link("bridging", true).await?) };
         let (major, minor, patch) = OLDEST_SERVER;
         if !asking.is_server_compatible(major, minor, patch) {
             let version = asking.server_info().version;
@@ -57,19 +79,21 @@ impl Links {
                 "the NATS server is of version {version}; {major}.{minor} or later is needed"
             )));
         }
-        Ok(Self { publishing, listening, asking })
+        Ok(Self { publishing, listening, asking, bridging })
     }
 }
 
-async fn connect(config: &config::Nats, name: &str, alarm: Arc<Notify>) -> Result<Client, Problem> {
+async fn connect(config: &config::Nats, name: &str, told: Told) -> Result<Client, Problem> {
+    let heard_at_once = if told.is_bridging { BRIDGED_AT_ONCE } else { HEARD_AT_ONCE };
     let mut options = ConnectOptions::new()
         .name(name)
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
         .require_tls(config.tls)
+        .subscription_capacity(heard_at_once)
         .reconnect_delay_callback(pause)
         .event_callback(move |event| {
-            note(&event, &alarm);
+            told.note(&event);
             std::future::ready(())
         });
     if is_set(&config.credentials_file) {
@@ -97,15 +121,22 @@ fn pause(attempt: usize) -> Duration {
     doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-fn note(event: &Event, alarm: &Notify) {
-    match event {
-        Event::Connected => tracing::info!("connected to NATS"),
-        Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
-        Event::SlowConsumer(_) => tracing::warn!("events came faster than they could be taken; some are fetched again"),
-        other => tracing::info!(event = %other, "NATS says"),
-    }
-    if matches!(event, Event::Connected | Event::SlowConsumer(_)) {
-        alarm.notify_one();
+impl Told {
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Connected => tracing::info!("connected to NATS"),
+            Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
+            // One for each message that found no room.
+            Event::SlowConsumer(_) if self.is_bridging => self.metrics.bridge_in(BridgeIn::Overflow),
+            Event::SlowConsumer(_) => {
+                tracing::warn!("events came faster than they could be taken; some are fetched again");
+            }
+            Event::ServerError(error) => tracing::warn!(%error, "NATS refuses something"),
+            other => tracing::info!(event = %other, "NATS says"),
+        }
+        if matches!(event, Event::Connected | Event::SlowConsumer(_)) && !self.is_bridging {
+            self.alarm.notify_one();
+        }
     }
 }
 

@@ -42,6 +42,13 @@ struct Outgoing {
     patience: Duration,
 }
 
+/// What was kept of a message.
+struct Kept {
+    ack: Ack,
+    /// This is the publish that stored it, as far as that can be known.
+    is_ours: bool,
+}
+
 /// Publishes an event; see [`crate::broker::Line::publish`].
 pub(super) fn begin(entry: &Arc<Entry>, event: NewEvent) -> Publishing {
     // A topic that remembers no publishes stores each, whatever its id.
@@ -133,10 +140,14 @@ impl Outgoing {
         {
             self.entry.doubts.add(self.id.as_str(), owner);
         }
-        let Ack { seq, duplicate } = stored?;
+        let Kept { ack: Ack { seq, duplicate }, is_ours } = stored?;
         self.entry.engine.saw(self.entry.partition, seq);
         self.await_return(seq).await;
-        Ok(self.entry.published(seq, duplicate))
+        let published = self.entry.published(seq, duplicate);
+        if is_ours {
+            self.entry.engine.bridge_out(&self.entry, &self.event, published.cursor);
+        }
+        Ok(published)
     }
 
     /// Whoever has the answer finds the event in the log of this replica.
@@ -149,7 +160,7 @@ impl Outgoing {
         }
     }
 
-    async fn store(&self, deadline: Instant) -> Result<Ack, Failure> {
+    async fn store(&self, deadline: Instant) -> Result<Kept, Failure> {
         let content = proto::encode_content(&self.event);
         let (mut expected, mut unsure) = (self.expected(), false);
         loop {
@@ -166,12 +177,13 @@ impl Outgoing {
             let asked =
                 api::ask(&engine.links.publishing, subject, Some(headers), content.clone(), attempt.min(deadline));
             let problem = match asked.await.and_then(|message| api::answer::<Ack>(&message)) {
-                Ok(ack) => return Ok(ack),
+                // A repeat of an attempt whose answer was lost.
+                Ok(ack) => return Ok(Kept { ack, is_ours: !ack.duplicate || unsure }),
                 Err(problem) => problem,
             };
             if let Some(actual) = problem.wrong_last() {
                 match self.other_last(actual, &mut expected, unsure).await {
-                    Some(outcome) => return outcome,
+                    Some(outcome) => return outcome.map(|ack| Kept { ack, is_ours: unsure }),
                     None => continue,
                 }
             }

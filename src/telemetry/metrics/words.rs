@@ -117,6 +117,36 @@ words! {
         Refused = "refused",
     }
 
+    /// What became of a message that came by a bridge: `outcome` of `bowline_bridge_messages_received_total`.
+    BridgeIn {
+        /// It is an event now.
+        Stored = "stored",
+        /// It had been one before.
+        Repeat = "repeat",
+        /// It is what a replica of ours sent.
+        Own = "own",
+        /// Dropped: it cannot be an event, or its subject no topic.
+        Unfit = "unfit",
+        /// Dropped: the topic does not take it.
+        Refused = "refused",
+        /// Dropped: too many wait to be stored.
+        Overflow = "overflow",
+        /// Dropped: the broker did not store it, or did not say so in time.
+        Failed = "failed",
+    }
+
+    /// What became of an event that was to leave by a bridge: `outcome` of `bowline_bridge_messages_sent_total`.
+    BridgeOut {
+        /// It was sent.
+        Sent = "sent",
+        /// Dropped: it is larger than the servers take.
+        Unfit = "unfit",
+        /// Dropped: too many wait to be sent.
+        Overflow = "overflow",
+        /// Dropped: there is no connection any more.
+        Failed = "failed",
+    }
+
     /// How a handshake failed: `cause` of `bowline_handshakes_failed_total`.
     HandshakeEnd {
         /// TLS was not finished in time.
@@ -252,6 +282,8 @@ pub fn vocabularies() -> Vec<Vocabulary> {
         ("bowline_handshakes_failed_total", "cause", all!(HandshakeEnd)),
         ("bowline_tls_not_after_seconds", "certificate", all!(TlsCertificate)),
         ("bowline_tls_reloads_total", "outcome", all!(TlsReload)),
+        ("bowline_bridge_messages_received_total", "outcome", all!(BridgeIn)),
+        ("bowline_bridge_messages_sent_total", "outcome", all!(BridgeOut)),
     ]
 }
 
