@@ -85,6 +85,7 @@ pub(super) struct Engine {
     /// What a stored event is safe from.
     durability: Durability,
     questions: Semaphore,
+    metrics: Arc<Metrics>,
     /// Where events leave by bridges; none if there are no bridges.
     outlet: Option<Outlet>,
     /// Rings when something may have been missed.
@@ -128,6 +129,7 @@ impl Nats {
             partitions: (0..config.partitions).map(|_| Partition::default()).collect(),
             durability: if config.replicas > 1 { Durability::Replicated } else { Durability::Accepted },
             questions: Semaphore::new(QUESTIONS),
+            metrics: bounds.metrics,
             outlet,
             alarm,
             tasks: tasks.clone(),

@@ -62,7 +62,10 @@ pub(super) fn problems(bridges: &[Bridge], prefix: &str) -> Vec<(String, String)
         }
         for (earlier, other) in bridges.iter().enumerate().take(index) {
             if let Some(why) = conflict(other, bridge) {
-                add("subject", format!("is {:?}, which overlaps with bridges[{earlier}].subject: {why}", bridge.subject));
+                add(
+                    "subject",
+                    format!("is {:?}, which overlaps with bridges[{earlier}].subject: {why}", bridge.subject),
+                );
             }
         }
     }
@@ -123,7 +126,9 @@ fn conflict(one: &Bridge, other: &Bridge) -> Option<&'static str> {
             let same = overlap(one.topics.as_str(), other.topics.as_str());
             same.then_some("their topics do as well, and one event would become two messages")
         }
-        _ => Some("what goes out by one would come back in by the other; for the same topics, write one of direction \"both\""),
+        _ => Some(
+            "what goes out by one would come back in by the other; for the same topics, write one of direction \"both\"",
+        ),
     }
 }
 
@@ -187,12 +192,9 @@ mod tests {
     fn no_message_comes_twice_or_back() {
         use Direction::{Both, In, Out};
         let beside = |one, other| [bridge("a.>", "acme.>", one), bridge("b.>", "acme.x.>", other)];
-        for (one, other, says) in [
-            (In, In, "two events"),
-            (Both, In, "two events"),
-            (In, Out, "come back in"),
-            (Out, Both, "come back in"),
-        ] {
+        for (one, other, says) in
+            [(In, In, "two events"), (Both, In, "two events"), (In, Out, "come back in"), (Out, Both, "come back in")]
+        {
             is_refused(&beside(one, other), "bridges[1].subject", says);
         }
         assert_eq!(problems(&beside(Out, Out), "bowline"), [], "several topics, one subject");

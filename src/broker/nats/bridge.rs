@@ -143,12 +143,7 @@ pub(super) fn outward(config: &config::Nats, topic: &str) -> Vec<String> {
 }
 
 /// Sends what waits, in its order.
-async fn carry(
-    client: Client,
-    mut waiting: mpsc::Receiver<Parcel>,
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-) {
+async fn carry(client: Client, mut waiting: mpsc::Receiver<Parcel>, metrics: Arc<Metrics>, stop: CancellationToken) {
     let send = async |parcel: Parcel| {
         let Parcel { subject, headers, payload, _room } = parcel;
         let outcome = match client.publish_with_headers(subject, headers, payload).await {

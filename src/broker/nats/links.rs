@@ -1,7 +1,15 @@
 //! The connections to the servers: one to publish, one to listen, one to ask. A flood on the one that listens must not
 //! delay what is answered to a publisher.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::{
@@ -10,7 +18,10 @@ use tokio::{
 };
 
 use super::{super::config, api::Problem};
-use crate::telemetry::metrics::{Metrics, words::BridgeIn};
+use crate::telemetry::metrics::{
+    Metrics,
+    words::{BridgeIn, Link},
+};
 
 /// A peer that does not answer is given up after two of them, well within the window in which repeats are recognised.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -41,9 +52,11 @@ pub(super) struct Links {
 
 /// What is done about what happens to a connection.
 struct Told {
+    link: Link,
     alarm: Arc<Notify>,
     metrics: Arc<Metrics>,
-    is_bridging: bool,
+    /// It has been up before.
+    was_up: AtomicBool,
 }
 
 impl Links {
@@ -55,11 +68,12 @@ impl Links {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, Problem> {
         let deadline = Instant::now() + config.start_timeout;
-        let link = async |what: &str, is_bridging: bool| {
+        let open = async |link: Link| {
             let mut attempt = 0;
             loop {
-                let name = format!("{name} {what}");
-                let told = Told { alarm: alarm.clone(), metrics: metrics.clone(), is_bridging };
+                let name = format!("{name} {}", link.as_str());
+                let (alarm, metrics) = (alarm.clone(), metrics.clone());
+                let told = Told { link, alarm, metrics, was_up: AtomicBool::new(false) };
                 match connect(config, &name, told).await {
                     Ok(client) => return Ok(client),
                     Err(problem) if !problem.may_pass() || Instant::now() >= deadline => return Err(problem),
@@ -70,8 +84,8 @@ impl Links {
             }
         };
         let (publishing, listening, asking) =
-            (link("publishing", false).await?, link("listening", false).await?, link("asking", false).await?);
-        let bridging = if config.bridges.is_empty() { None } else { Some(link("bridging", true).await?) };
+            (open(Link::Publishing).await?, open(Link::Listening).await?, open(Link::Asking).await?);
+        let bridging = if config.bridges.is_empty() { None } else { Some(open(Link::Bridging).await?) };
         let (major, minor, patch) = OLDEST_SERVER;
         if !asking.is_server_compatible(major, minor, patch) {
             let version = asking.server_info().version;
@@ -84,7 +98,7 @@ impl Links {
 }
 
 async fn connect(config: &config::Nats, name: &str, told: Told) -> Result<Client, Problem> {
-    let heard_at_once = if told.is_bridging { BRIDGED_AT_ONCE } else { HEARD_AT_ONCE };
+    let heard_at_once = if told.link == Link::Bridging { BRIDGED_AT_ONCE } else { HEARD_AT_ONCE };
     let mut options = ConnectOptions::new()
         .name(name)
         .ping_interval(PING_INTERVAL)
@@ -123,18 +137,28 @@ fn pause(attempt: usize) -> Duration {
 
 impl Told {
     fn note(&self, event: &Event) {
+        let is_bridging = self.link == Link::Bridging;
         match event {
-            Event::Connected => tracing::info!("connected to NATS"),
-            Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
+            Event::Connected => {
+                tracing::info!(link = self.link.as_str(), "connected to NATS");
+                self.metrics.broker_link(self.link, true);
+                if self.was_up.swap(true, Ordering::Relaxed) {
+                    self.metrics.broker_reconnects.inc();
+                }
+            }
+            Event::Disconnected => {
+                tracing::warn!(link = self.link.as_str(), "the connection to NATS is lost");
+                self.metrics.broker_link(self.link, false);
+            }
             // One for each message that found no room.
-            Event::SlowConsumer(_) if self.is_bridging => self.metrics.bridge_in(BridgeIn::Overflow),
+            Event::SlowConsumer(_) if is_bridging => self.metrics.bridge_in(BridgeIn::Overflow),
             Event::SlowConsumer(_) => {
                 tracing::warn!("events came faster than they could be taken; some are fetched again");
             }
             Event::ServerError(error) => tracing::warn!(%error, "NATS refuses something"),
             other => tracing::info!(event = %other, "NATS says"),
         }
-        if matches!(event, Event::Connected | Event::SlowConsumer(_)) && !self.is_bridging {
+        if matches!(event, Event::Connected | Event::SlowConsumer(_)) && !is_bridging {
             self.alarm.notify_one();
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     error::{Failure, Reason},
     log::Origin,
     proto,
+    telemetry::metrics::{Metrics, words::BrokerPublish},
     types::{NewEvent, Operation, Producer, Published},
 };
 
@@ -123,8 +124,45 @@ fn unknown() -> Failure {
     Failure::new(Reason::UnknownOutcome, message).retry_after(Duration::from_secs(1))
 }
 
+/// Counts a publish that is under way.
+struct UnderWay(Arc<Metrics>);
+
+impl UnderWay {
+    fn count(metrics: &Arc<Metrics>) -> Self {
+        metrics.broker_publishes_active.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.broker_publishes_active.dec();
+    }
+}
+
+/// What became of a publish, in the words of the metrics.
+fn outcome(published: &Result<Published, Failure>) -> BrokerPublish {
+    match published {
+        Ok(published) if published.duplicate => BrokerPublish::Repeat,
+        Ok(_) => BrokerPublish::Stored,
+        Err(failure) => match failure.reason {
+            Reason::UnknownOutcome => BrokerPublish::Unknown,
+            Reason::Broker => BrokerPublish::Unreachable,
+            _ => BrokerPublish::Refused,
+        },
+    }
+}
+
 impl Outgoing {
     async fn send(self) -> Result<Published, Failure> {
+        let metrics = &self.entry.engine.metrics;
+        let _under_way = UnderWay::count(metrics);
+        let published = self.sent().await;
+        metrics.broker_publish(outcome(&published));
+        published
+    }
+
+    async fn sent(&self) -> Result<Published, Failure> {
         let deadline = Instant::now() + self.patience;
         if let Some(ready) = self.entry.ready() {
             ready.await?;
@@ -162,10 +200,13 @@ impl Outgoing {
 
     async fn store(&self, deadline: Instant) -> Result<Kept, Failure> {
         let content = proto::encode_content(&self.event);
-        let (mut expected, mut unsure) = (self.expected(), false);
+        let (mut expected, mut unsure, mut is_again) = (self.expected(), false, false);
         loop {
-            let attempt = Instant::now() + ATTEMPT_TIMEOUT;
-            let engine = &self.entry.engine;
+            let (begun, engine) = (Instant::now(), &self.entry.engine);
+            let attempt = begun + ATTEMPT_TIMEOUT;
+            if std::mem::replace(&mut is_again, true) {
+                engine.metrics.broker_publish_retries.inc();
+            }
             let mut headers = message::headers(&self.event, &self.id);
             if let Some(origin) = &self.undoes {
                 message::set_origin(&mut headers, origin);
@@ -176,7 +217,8 @@ impl Outgoing {
             let subject = engine.names.log(self.entry.partition, &self.entry.topic);
             let asked =
                 api::ask(&engine.links.publishing, subject, Some(headers), content.clone(), attempt.min(deadline));
-            let problem = match asked.await.and_then(|message| api::answer::<Ack>(&message)) {
+            let answer = asked.await.inspect(|_| engine.metrics.broker_round_trip.observe(begun.elapsed()));
+            let problem = match answer.and_then(|message| api::answer::<Ack>(&message)) {
                 // A repeat of an attempt whose answer was lost.
                 Ok(ack) => return Ok(Kept { ack, is_ours: !ack.duplicate || unsure }),
                 Err(problem) => problem,

@@ -117,6 +117,32 @@ words! {
         Refused = "refused",
     }
 
+    /// Which connection to the broker it is: `link` of `bowline_broker_connected`.
+    Link {
+        /// Carries publishes.
+        Publishing = "publishing",
+        /// Carries what is published elsewhere.
+        Listening = "listening",
+        /// Carries questions.
+        Asking = "asking",
+        /// Carries what goes over bridges, if there are any.
+        Bridging = "bridging",
+    }
+
+    /// What became of a publish that was given to the broker: `outcome` of `bowline_broker_publishes_total`.
+    BrokerPublish {
+        /// It is stored.
+        Stored = "stored",
+        /// It had been stored before.
+        Repeat = "repeat",
+        /// The broker does not take it.
+        Refused = "refused",
+        /// It is not stored: the broker was not reached in time.
+        Unreachable = "unreachable",
+        /// Nobody knows.
+        Unknown = "unknown",
+    }
+
     /// What became of a message that came by a bridge: `outcome` of `bowline_bridge_messages_received_total`.
     BridgeIn {
         /// It is an event now.
@@ -282,6 +308,8 @@ pub fn vocabularies() -> Vec<Vocabulary> {
         ("bowline_handshakes_failed_total", "cause", all!(HandshakeEnd)),
         ("bowline_tls_not_after_seconds", "certificate", all!(TlsCertificate)),
         ("bowline_tls_reloads_total", "outcome", all!(TlsReload)),
+        ("bowline_broker_connected", "link", all!(Link)),
+        ("bowline_broker_publishes_total", "outcome", all!(BrokerPublish)),
         ("bowline_bridge_messages_received_total", "outcome", all!(BridgeIn)),
         ("bowline_bridge_messages_sent_total", "outcome", all!(BridgeOut)),
     ]

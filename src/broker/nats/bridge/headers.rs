@@ -39,9 +39,11 @@ const RESERVED: [&str; 2] = ["nats-", "bowline-"];
 pub(super) fn of(event: &NewEvent, topic: &str, cursor: Cursor, prefix: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // What NATS cannot carry is left out.
-    let own = event.headers.iter().filter(|(name, _)| is_own(name)).filter_map(|(name, value)| {
-        Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
-    });
+    let own = event
+        .headers
+        .iter()
+        .filter(|(name, _)| is_own(name))
+        .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?)));
     own.for_each(|(name, value)| headers.insert(name, value));
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = value.parse::<HeaderValue>() {
@@ -149,11 +151,16 @@ mod tests {
 
     #[test]
     fn what_goes_out_says_who_and_where_and_nobody_else_can() {
-        let own = [("colour", "red"), ("bowline-client", "mallory"), ("NATS-Rollup", "all"), ("a b:", "x"), ("n", "1\r\nX: 2")];
+        let own = [
+            ("colour", "red"),
+            ("bowline-client", "mallory"),
+            ("NATS-Rollup", "all"),
+            ("a b:", "x"),
+            ("n", "1\r\nX: 2"),
+        ];
         let own = own.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let headers = of(&NewEvent { headers: own, ..published() }, "orders.a", CURSOR, "bowline");
-        let mut lines: Vec<_> =
-            headers.iter().map(|(name, values)| format!("{name}={}", values[0].as_str())).collect();
+        let mut lines: Vec<_> = headers.iter().map(|(name, values)| format!("{name}={}", values[0].as_str())).collect();
         lines.sort_unstable();
         assert_eq!(
             lines,
@@ -197,7 +204,9 @@ mod tests {
             event(message(headers), "bowline")
         };
         let long = "x".repeat(5000);
-        for (name, value) in [(OPERATION, "rename"), (KEY_BASE64, "?"), (KEY, &long[..300]), ("note", &long), (ID, &long[..200])] {
+        for (name, value) in
+            [(OPERATION, "rename"), (KEY_BASE64, "?"), (KEY, &long[..300]), ("note", &long), (ID, &long[..200])]
+        {
             assert_eq!(with(name, value).unwrap_err(), BridgeIn::Unfit, "{name}");
         }
         let mut twice = HeaderMap::new();
