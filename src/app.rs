@@ -17,6 +17,7 @@ use tower::Layer as _;
 use crate::{
     admin,
     auth::Auth,
+    bridge,
     broker::{
         self, Broker, Fleet, Matter,
         memory::Memory,
@@ -96,6 +97,7 @@ impl App {
                     dedupe_window: config.topics.dedupe_window,
                     max_topics: config.topics.max_topics,
                     total: Total::new(config.topics.max_total_history.as_u64()),
+                    metrics: metrics.clone(),
                 };
                 let (nats, node) = (config.broker.nats.clone(), config.server.node_name());
                 let started = Nats::start(nats, bounds, &node, lifecycle.tasks()).await;
@@ -140,8 +142,7 @@ impl App {
             tasks: tasks.clone(),
         });
         share_revocations(&auth, &shared.hub.fleet(), &tasks);
-        let drain = Drain::new(config.drain, &lifecycle, &shared.registry);
-        let address = listener.local_addr();
+        let (address, drain) = (listener.local_addr(), Drain::new(config.drain, &lifecycle, &shared.registry));
         let admin = config
             .admin
             .enabled
@@ -150,6 +151,7 @@ impl App {
 
         auth.spawn(&health, &tasks);
         canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
+        bridge::open(&shared.hub, shared.config.max_payload(), &lifecycle, &metrics);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
         if let Some(level) = LogLevel::of_process() {

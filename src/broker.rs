@@ -39,7 +39,7 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, Kind, Nats as NatsConfig, Storage};
+pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage};
 pub use fleet::{Fleet, Handler, Matter, Told};
 
 use std::{
@@ -147,6 +147,14 @@ impl Broker {
         match self {
             Self::Memory(memory) => memory.make_room(),
             Self::Nats(nats) => nats.make_room(),
+        }
+    }
+
+    /// The bridges by which events come in from elsewhere; see [`nats`].
+    pub fn inlets(&self) -> Vec<nats::Inlet> {
+        match self {
+            Self::Memory(_) => Vec::new(),
+            Self::Nats(nats) => nats.inlets(),
         }
     }
 

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    broker::{Broker, Fleet, Line, Publishing},
+    broker::{Broker, Fleet, Line, Publishing, nats},
     error::{Failure, Reason},
     log::Limits,
     planted::{self, Bug},
@@ -183,6 +183,11 @@ impl Hub {
             line.seen().await?;
         }
         Ok(line)
+    }
+
+    /// The bridges by which events come in from elsewhere; see [`Broker::inlets`].
+    pub fn inlets(&self) -> Vec<nats::Inlet> {
+        self.broker.inlets()
     }
 
     /// The server's own topic, by which it finds out whether topics work. No client can reach or see it.

@@ -1,5 +1,9 @@
 //! `[broker]`: where events are kept, and how.
 
+mod bridge;
+
+pub use bridge::{Bridge, Direction};
+
 use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
@@ -80,6 +84,8 @@ pub struct Nats {
     /// After how long without a sign of life a replica is lost to the others.
     #[serde(with = "humantime_serde")]
     pub replica_timeout: Duration,
+    /// Subjects that lead into topics, and topics that lead out to subjects.
+    pub bridges: Vec<Bridge>,
 }
 
 /// What events are kept in.
@@ -124,6 +130,7 @@ impl Default for Nats {
             publish_timeout: Duration::from_secs(10),
             check_interval: Duration::from_secs(5),
             replica_timeout: Duration::from_secs(10),
+            bridges: Vec::new(),
         }
     }
 }
@@ -134,8 +141,9 @@ impl Config {
         if self.kind == Kind::Memory {
             return Vec::new();
         }
-        let problems = self.nats.problems(dedupe_window);
-        problems.into_iter().map(|(key, sentence)| (format!("nats.{key}"), sentence)).collect()
+        let problems = self.nats.problems(dedupe_window).into_iter().map(|(key, sentence)| (key.to_owned(), sentence));
+        let of_bridges = bridge::problems(&self.nats.bridges, &self.nats.prefix);
+        problems.chain(of_bridges).map(|(key, sentence)| (format!("nats.{key}"), sentence)).collect()
     }
 }
 

@@ -8,6 +8,7 @@
 //! The log that readers see is a mirror of that, in the memory of this replica, and holds what the topic's rule says.
 
 mod api;
+mod bridge;
 mod doubts;
 mod entry;
 mod epochs;
@@ -39,13 +40,16 @@ use crate::{
     error::{Failure, Reason},
     lifecycle::Tasks,
     log::{Limits, Total},
-    types::{Durability, Topic},
+    telemetry::metrics::Metrics,
+    types::{Cursor, Durability, NewEvent, Topic},
 };
 use api::{Batch, Heads, Problem};
+use bridge::Outlet;
 use links::Links;
 use names::{CANARY, Names};
 use partition::Partition;
 
+pub use bridge::{Hearing, Inlet};
 pub use entry::Entry;
 pub use fleet::Fleet;
 
@@ -85,6 +89,9 @@ pub(super) struct Engine {
     /// What a stored event is safe from.
     durability: Durability,
     questions: Semaphore,
+    metrics: Arc<Metrics>,
+    /// Where events leave by bridges; none if there are no bridges.
+    outlet: Option<Outlet>,
     /// Rings when something may have been missed.
     alarm: Arc<Notify>,
     tasks: Tasks,
@@ -106,6 +113,8 @@ pub struct Bounds {
     pub max_topics: usize,
     /// Where what they hold is counted.
     pub total: Total,
+    /// Where everything else is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Nats {
@@ -113,7 +122,9 @@ impl Nats {
     /// what the servers show for this replica.
     pub async fn start(config: config::Nats, bounds: Bounds, name: &str, tasks: &Tasks) -> Result<Self, Unusable> {
         let alarm = Arc::new(Notify::new());
-        let links = Links::open(&config, name, &alarm).await.map_err(|problem| Unusable(problem.to_string()))?;
+        let links = Links::open(&config, name, &alarm, &bounds.metrics).await;
+        let links = links.map_err(|problem| Unusable(problem.to_string()))?;
+        let outlet = links.bridging.clone().map(|client| Outlet::open(client, bounds.metrics.clone(), tasks));
         let topics = Arc::new(RwLock::new(BTreeMap::new()));
         let engine = Arc::new(Engine {
             window: bounds.dedupe_window,
@@ -122,6 +133,8 @@ impl Nats {
             partitions: (0..config.partitions).map(|_| Partition::default()).collect(),
             durability: if config.replicas > 1 { Durability::Replicated } else { Durability::Accepted },
             questions: Semaphore::new(QUESTIONS),
+            metrics: bounds.metrics,
+            outlet,
             alarm,
             tasks: tasks.clone(),
             topics: topics.clone(),
@@ -157,6 +170,12 @@ impl Nats {
 
     pub(super) fn find(&self, topic: &Topic) -> Option<Arc<Entry>> {
         self.topics.read().get(topic).cloned()
+    }
+
+    /// The bridges that lead in.
+    pub(super) fn inlets(&self) -> Vec<Inlet> {
+        let engine = &self.engine;
+        engine.links.bridging.as_ref().map_or_else(Vec::new, |client| bridge::inlets(&engine.config, client))
     }
 
     pub(super) fn private(&self) -> &Memory {
@@ -240,6 +259,13 @@ impl Engine {
             open.entry(entry.partition).or_default().push(entry.clone());
         }
         open
+    }
+
+    /// An event was stored by a publish of this replica: it leaves by the bridges of its topic.
+    fn bridge_out(&self, entry: &Entry, event: &NewEvent, cursor: Cursor) {
+        if let Some(outlet) = self.outlet.as_ref().filter(|_| !event.is_bridged) {
+            outlet.send(entry, event, cursor);
+        }
     }
 
     /// Records of a topic from `from` on; see [`api::records`].

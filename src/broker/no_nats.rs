@@ -18,6 +18,7 @@ use crate::{
     error::Failure,
     lifecycle::Tasks,
     log::{Limits, Log, Total},
+    telemetry::metrics::{Metrics, words::BridgeIn},
     types::{Cursor, NewEvent, Producer, Topic},
 };
 
@@ -47,6 +48,42 @@ pub struct Bounds {
     pub max_topics: usize,
     /// Where what they hold would be counted.
     pub total: Total,
+    /// Where everything else would be.
+    pub metrics: Arc<Metrics>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Inlet {}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Hearing {}
+
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+impl Inlet {
+    /// There is none.
+    pub fn subject(&self) -> &str {
+        match *self {}
+    }
+
+    /// There is none.
+    pub async fn hear(self) -> Result<Hearing, Unusable> {
+        match self {}
+    }
+}
+
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+impl Hearing {
+    /// There is none.
+    pub async fn next(&mut self) -> Option<Result<(Topic, NewEvent), BridgeIn>> {
+        match *self {}
+    }
+
+    /// There is none.
+    pub async fn stop(&mut self) {
+        match *self {}
+    }
 }
 
 #[allow(clippy::unused_async, reason = "as it is where there is one")]
@@ -61,6 +98,10 @@ impl Nats {
     }
 
     pub(super) fn find(&self, _: &Topic) -> Option<Arc<Entry>> {
+        match *self {}
+    }
+
+    pub(super) fn inlets(&self) -> Vec<Inlet> {
         match *self {}
     }
 

@@ -59,13 +59,16 @@ impl Default for Partition {
 }
 
 impl Partition {
-    fn settle(&self, epoch: u64, description: Description) {
+    /// True if it is another epoch than the one that was known.
+    fn settle(&self, epoch: u64, description: Description) -> bool {
         *self.created.lock() = description.created;
-        if *self.epoch.borrow() != epoch {
+        let known = *self.epoch.borrow();
+        if known != epoch {
             self.seen.store(description.state.last_seq, Ordering::Relaxed);
             self.verified.store(0, Ordering::Relaxed);
             self.epoch.send_replace(epoch);
         }
+        known != 0 && known != epoch
     }
 }
 
@@ -168,8 +171,8 @@ impl Engine {
     ) -> Result<(), Problem> {
         let (client, created) = (&self.links.asking, &description.created);
         let epoch = epochs::agree(client, &self.names, partition, created, lost).await?;
-        if let Some(known) = self.partition(partition) {
-            known.settle(epoch, description);
+        if self.partition(partition).is_some_and(|known| known.settle(epoch, description)) {
+            self.metrics.broker_epochs_changed.inc();
         }
         Ok(())
     }

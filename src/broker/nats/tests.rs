@@ -43,7 +43,8 @@ impl Replica {
         };
         change(&mut config);
         let lifecycle = Lifecycle::default();
-        let bounds = Bounds { dedupe_window: LIMITS.dedupe_window, max_topics: 3, total: Total::default() };
+        let metrics = Arc::default();
+        let bounds = Bounds { dedupe_window: LIMITS.dedupe_window, max_topics: 3, total: Total::default(), metrics };
         let nats = Nats::start(config, bounds, "test", lifecycle.tasks()).await?;
         Ok(Self { broker: Broker::Nats(nats), lifecycle })
     }
