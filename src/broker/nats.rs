@@ -11,6 +11,7 @@ mod api;
 mod doubts;
 mod entry;
 mod epochs;
+mod fences;
 mod fleet;
 mod follower;
 mod history;
@@ -47,6 +48,7 @@ use partition::Partition;
 
 pub use entry::Entry;
 pub use fleet::Fleet;
+pub(super) use fleet::claims::read_taking;
 
 /// Questions that are under way at once: the servers drop all that wait where too many do.
 const QUESTIONS: usize = 32;

@@ -102,6 +102,8 @@ pub struct NewEvent {
     pub if_last: Option<u64>,
     /// The session its key dies with; see the protocol's `NewEvent.session_scoped`.
     pub scope: Option<Producer>,
+    /// The claim of its session under which it is published, where sessions have claims.
+    pub claim: Option<Claim>,
 }
 
 impl NewEvent {
@@ -186,6 +188,15 @@ pub struct Dedupe {
     pub id: Option<String>,
     /// The publishing session's own numbering.
     pub seq: Option<Seq>,
+}
+
+/// That a session is held by one replica, to be told from all other times that any replica held it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Later claims of a session have higher ones.
+    pub order: u64,
+    /// Nothing was known of an earlier one.
+    pub first: bool,
 }
 
 /// A publish's number in its session.

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     api::{self, Ack, Problem, header, number},
     entry::{Entry, unreachable},
+    fences::{self, Closed},
     message,
     names::MessageId,
 };
@@ -18,7 +19,7 @@ use crate::{
     error::{Failure, Reason},
     log::Origin,
     proto,
-    types::{NewEvent, Operation, Producer, Published},
+    types::{Claim, NewEvent, Operation, Producer, Published},
 };
 
 /// How long one attempt may take. A stream that has lost its leader has another one in about four seconds.
@@ -63,11 +64,11 @@ pub(super) fn begin(entry: &Arc<Entry>, event: NewEvent) -> Publishing {
 }
 
 /// Removes the keys that die with a session; see [`crate::broker::Line::remove_owned`].
-pub(super) fn remove_owned(entry: &Arc<Entry>, owner: &Producer) {
+pub(super) fn remove_owned(entry: &Arc<Entry>, owner: &Producer, claim: Option<Claim>) {
     entry.doubts.end(owner);
     let owned = entry.log().read().owned_keys(owner);
     for (key, offset) in owned {
-        let (removal, topic) = (removal(entry, owner, key, offset).send(), entry.topic.clone());
+        let (removal, topic) = (removal(entry, owner, key, offset, claim).send(), entry.topic.clone());
         drop(entry.engine.tasks.spawn("removal of a key", async move { note(&topic, removal.await) }));
     }
 }
@@ -83,7 +84,7 @@ pub(super) fn stored(entry: &Arc<Entry>, message: &Message) {
         }
         let owned = entry.log().read().owned_keys(&owner);
         if let Some((key, _)) = owned.into_iter().find(|(_, at)| *at == offset) {
-            note(&entry.topic, removal(&entry, &owner, key, offset).send().await);
+            note(&entry.topic, removal(&entry, &owner, key, offset, None).send().await);
         }
     };
     drop(tasks.spawn("removal of a key", undo));
@@ -91,16 +92,19 @@ pub(super) fn stored(entry: &Arc<Entry>, message: &Message) {
 
 /// The removal of a key at the end of its session. It names the event that it undoes, and means nothing if the key was
 /// set again before it is stored.
-fn removal(entry: &Arc<Entry>, owner: &Producer, key: Bytes, offset: u64) -> Outgoing {
+fn removal(entry: &Arc<Entry>, owner: &Producer, key: Bytes, offset: u64, claim: Option<Claim>) -> Outgoing {
     let (operation, publisher) = (Operation::Delete, Some(owner.client_id().clone()));
-    let event = NewEvent { key, operation, publisher, ..NewEvent::default() };
+    let event = NewEvent { key, operation, publisher, claim, ..NewEvent::default() };
     let id = MessageId::of_removal(&entry.topic, owner, offset);
     let undoes = Some(Origin { producer: owner.clone(), number: offset, scoped: true });
     Outgoing { entry: entry.clone(), event, id, undoes, patience: REMOVAL_TIMEOUT }
 }
 
 fn note(topic: &str, removed: Result<Published, Failure>) {
-    if let Err(failure) = removed {
+    // Whoever has taken the session over has its keys as well.
+    if let Err(failure) = removed
+        && failure.reason != Reason::TakenOver
+    {
         tracing::warn!(topic, %failure, "a key outlives its session");
     }
 }
@@ -151,7 +155,7 @@ impl Outgoing {
 
     async fn store(&self, deadline: Instant) -> Result<Ack, Failure> {
         let content = proto::encode_content(&self.event);
-        let (mut expected, mut unsure) = (self.expected(), false);
+        let (mut expected, mut unsure, mut doubted) = (self.expected(), false, false);
         loop {
             let attempt = Instant::now() + ATTEMPT_TIMEOUT;
             let engine = &self.entry.engine;
@@ -159,9 +163,28 @@ impl Outgoing {
             if let Some(origin) = &self.undoes {
                 message::set_origin(&mut headers, origin);
             }
-            if let Some(expected) = expected {
-                headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
-            }
+            let fence = match (&mut expected, self.claim()) {
+                (Some(expected), _) => {
+                    headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+                    None
+                }
+                (None, Some((producer, claim))) => match fences::place(&self.entry, producer, claim, doubted).await {
+                    Ok(place) => {
+                        message::set_fence(
+                            &mut headers,
+                            engine.names.fence(self.entry.partition, &self.entry.topic, producer),
+                            place,
+                        );
+                        Some(producer)
+                    }
+                    Err(Closed::Taken) => return Err(if unsure { unknown() } else { fences::taken() }),
+                    Err(Closed::Problem(problem)) => {
+                        self.pause(&problem, deadline, unsure).await?;
+                        continue;
+                    }
+                },
+                (None, None) => None,
+            };
             let subject = engine.names.log(self.entry.partition, &self.entry.topic);
             let asked =
                 api::ask(&engine.links.publishing, subject, Some(headers), content.clone(), attempt.min(deadline));
@@ -169,6 +192,13 @@ impl Outgoing {
                 Ok(ack) => return Ok(ack),
                 Err(problem) => problem,
             };
+            if let Some(producer) = fence.filter(|_| problem.wrong_last().is_some()) {
+                // Somebody else has written there, or is about to.
+                self.entry.fences.doubt(producer);
+                self.pause(&problem, deadline, unsure).await?;
+                doubted = true;
+                continue;
+            }
             if let Some(actual) = problem.wrong_last() {
                 match self.other_last(actual, &mut expected, unsure).await {
                     Some(outcome) => return outcome,
@@ -179,14 +209,27 @@ impl Outgoing {
             if let Some(failure) = refusal(&problem) {
                 return Err(failure);
             }
-            if Instant::now() + PAUSE >= deadline {
-                tracing::warn!(topic = self.entry.topic, %problem, unsure, "a publish is given up");
-                return Err(if unsure { unknown() } else { unreachable() });
-            }
-            if !matches!(problem, Problem::Late) {
-                sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
-            }
+            self.pause(&problem, deadline, unsure).await?;
         }
+    }
+
+    /// Waits before it is tried again; fails if there is no time left for that.
+    async fn pause(&self, problem: &Problem, deadline: Instant, unsure: bool) -> Result<(), Failure> {
+        if Instant::now() + PAUSE >= deadline {
+            tracing::warn!(topic = self.entry.topic, %problem, unsure, "a publish is given up");
+            return Err(if unsure { unknown() } else { unreachable() });
+        }
+        if !matches!(problem, Problem::Late) {
+            sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
+        }
+        Ok(())
+    }
+
+    /// The session in whose name it is published, and its claim.
+    fn claim(&self) -> Option<(&Producer, Claim)> {
+        let numbered = self.event.dedupe.seq.as_ref().map(|seq| &seq.producer);
+        let producer = numbered.or(self.undoes.as_ref().map(|origin| &origin.producer))?;
+        Some((producer, self.event.claim?))
     }
 
     /// The condition, in the server's terms: for a topic of which nothing is kept, the newest record is 0.
