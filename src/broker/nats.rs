@@ -12,6 +12,7 @@ mod bridge;
 mod doubts;
 mod entry;
 mod epochs;
+mod fences;
 mod fleet;
 mod follower;
 mod history;
@@ -52,6 +53,7 @@ use partition::Partition;
 pub use bridge::{Hearing, Inlet};
 pub use entry::Entry;
 pub use fleet::Fleet;
+pub(super) use fleet::claims::read_taking;
 
 /// Questions that are under way at once: the servers drop all that wait where too many do.
 const QUESTIONS: usize = 32;

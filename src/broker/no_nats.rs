@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use super::{
     Listener, Publishing, config,
-    fleet::{Handler, Matter, Told},
+    fleet::{Claimed, Handler, Matter, Taking, Told},
     memory::Memory,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     lifecycle::Tasks,
     log::{Limits, Log, Total},
     telemetry::metrics::{Metrics, words::BridgeIn},
-    types::{Cursor, NewEvent, Producer, Topic},
+    types::{Claim, Cursor, NewEvent, Producer, Topic},
 };
 
 /// Why there is none.
@@ -143,6 +143,14 @@ impl Fleet {
     pub(super) async fn tell(&self, _: Matter, _: Bytes) -> Told {
         match *self {}
     }
+
+    pub(super) async fn claim(&self, _: &Taking) -> Result<Claimed, Failure> {
+        match *self {}
+    }
+
+    pub(super) fn give_back(&self, _: Vec<Claim>) {
+        match *self {}
+    }
 }
 
 impl Entry {
@@ -159,7 +167,12 @@ impl Entry {
         match *self {}
     }
 
-    pub(super) fn remove_owned(&self, _: &Producer) {
+    pub(super) fn remove_owned(&self, _: &Producer, _: Option<Claim>) {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "as it is where there is one")]
+    pub(super) async fn fence(&self, _: &Producer, _: Claim) -> Result<(), Failure> {
         match *self {}
     }
 
