@@ -9,6 +9,7 @@
 
 mod api;
 mod bridge;
+mod doctor;
 mod doubts;
 mod entry;
 mod epochs;
@@ -48,6 +49,7 @@ use names::{CANARY, Names};
 use partition::Partition;
 
 pub use bridge::{Hearing, Inlet};
+pub use doctor::examine;
 pub use entry::Entry;
 
 /// Questions that are under way at once: the servers drop all that wait where too many do.

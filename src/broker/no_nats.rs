@@ -8,7 +8,11 @@ use std::{
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 
-use super::{Listener, Publishing, config, memory::Memory};
+use super::{
+    Listener, Publishing, config,
+    finding::{Finding, Needs},
+    memory::Memory,
+};
 use crate::{
     error::Failure,
     lifecycle::Tasks,
@@ -41,6 +45,12 @@ pub struct Bounds {
     pub total: Total,
     /// Where everything else would be.
     pub metrics: Arc<Metrics>,
+}
+
+/// Says that there is none.
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+pub async fn examine(_: &config::Nats, _: Needs) -> Vec<Finding> {
+    vec![Finding::problem("build", Unusable.to_string(), "use the image, or a program that `make release` has built")]
 }
 
 /// See the module.

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct NatsServer {
     binary: PathBuf,
     folder: TempDir,
+    /// More words of its command line.
+    words: Vec<String>,
     port: Option<u16>,
     child: Option<Child>,
 }
@@ -25,9 +27,15 @@ pub struct NatsServer {
 impl NatsServer {
     /// A new one; `None` after saying so, if there is no such program.
     pub async fn start() -> Option<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same, with more words on its command line.
+    pub async fn start_with(words: &[&str]) -> Option<Self> {
         let binary = find()?;
         let folder = tempfile::tempdir().expect("a folder for the server");
-        let mut server = Self { binary, folder, port: None, child: None };
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut server = Self { binary, folder, words, port: None, child: None };
         server.run().await;
         Some(server)
     }
@@ -44,6 +52,7 @@ impl NatsServer {
             .arg(self.store())
             .arg("--ports_file_dir")
             .arg(&ports)
+            .args(&self.words)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
