@@ -29,6 +29,7 @@
 //! A broker never sees a connection, a frame or an identity.
 
 mod config;
+mod finding;
 mod fleet;
 #[cfg(test)]
 pub(crate) mod late;
@@ -43,6 +44,7 @@ mod room;
 mod tests;
 
 pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage};
+pub use finding::{Finding, Needs, Verdict};
 pub use fleet::{Claimed, Fleet, Handler, Matter, Previous, STAYS, Taking, Told};
 
 use std::{
@@ -105,6 +107,14 @@ impl std::fmt::Debug for Publishing {
             Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
             Self::Later(_) => f.debug_tuple("Later").finish_non_exhaustive(),
         }
+    }
+}
+
+/// Looks at the broker that is configured, as a replica would find it, and changes nothing there.
+pub async fn examine(config: &Config, needs: Needs) -> Vec<Finding> {
+    match config.kind {
+        Kind::Memory => vec![Finding::ok("broker", "topics are in memory: there is no broker to be examined")],
+        Kind::Nats => nats::examine(&config.nats, needs).await,
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod api;
 mod bridge;
+mod doctor;
 mod doubts;
 mod entry;
 mod epochs;
@@ -51,6 +52,7 @@ use names::{CANARY, Names};
 use partition::Partition;
 
 pub use bridge::{Hearing, Inlet};
+pub use doctor::examine;
 pub use entry::Entry;
 pub use fleet::Fleet;
 pub(super) use fleet::claims::read_taking;

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 
 use super::{
     Listener, Publishing, config,
+    finding::{Finding, Needs},
     fleet::{Claimed, Handler, Matter, Taking, Told},
     memory::Memory,
 };
@@ -50,6 +51,12 @@ pub struct Bounds {
     pub total: Total,
     /// Where everything else would be.
     pub metrics: Arc<Metrics>,
+}
+
+/// Says that there is none.
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+pub async fn examine(_: &config::Nats, _: Needs) -> Vec<Finding> {
+    vec![Finding::problem("build", Unusable.to_string(), "use the image, or a program that `make release` has built")]
 }
 
 /// See the module.
