@@ -122,8 +122,7 @@ impl App {
     ) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
         say_worst_case(&config);
-        let tasks = lifecycle.tasks().clone();
-        let health = Health::new(&lifecycle);
+        let (tasks, health) = (lifecycle.tasks().clone(), Health::new(&lifecycle));
 
         let (node, telemetry) = (config.server.node_name(), &config.telemetry);
         let traces = Traces::start(&telemetry.otlp, &telemetry.traces, &node, &metrics)?;
