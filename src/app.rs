@@ -6,6 +6,7 @@ mod operators;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
     time::{interval, timeout},
@@ -18,7 +19,7 @@ use crate::{
     auth::Auth,
     bridge,
     broker::{
-        self, Broker,
+        self, Broker, Fleet, Matter,
         memory::Memory,
         nats::{Bounds, Nats},
     },
@@ -28,7 +29,7 @@ use crate::{
     drain::{Drain, Order},
     health::Health,
     hub::Hub,
-    lifecycle::{Lifecycle, Phase, Signals},
+    lifecycle::{Lifecycle, Phase, Signals, Tasks},
     log::Total,
     proto,
     registry::Registry,
@@ -39,7 +40,7 @@ use crate::{
         gate::{Gate, GateLayer},
         observe::{Methods, Observe, ObserveLayer},
     },
-    session::Directory,
+    session::{self, Directory},
     telemetry::{LogLevel, Traces, metrics::Metrics, report},
     transport::{self, Listener, Shutdown},
 };
@@ -121,27 +122,27 @@ impl App {
     ) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
         say_worst_case(&config);
-        let tasks = lifecycle.tasks().clone();
-        let health = Health::new(&lifecycle);
+        let (tasks, health) = (lifecycle.tasks().clone(), Health::new(&lifecycle));
 
         let (node, telemetry) = (config.server.node_name(), &config.telemetry);
         let traces = Traces::start(&telemetry.otlp, &telemetry.traces, &node, &metrics)?;
         let (kind, name, method) = ("bidi_stream", "bowline.v1.StreamService", "StreamData");
         let auth = Arc::new(Auth::new(config.auth, metrics.clone()).context("cannot tell callers apart")?);
+        let hub = Arc::new(Hub::new(config.topics, broker, metrics.clone()));
         let shared = Arc::new(connection::Shared {
             config: config.connection,
             node,
             auth: auth.clone(),
             registry: Arc::new(Registry::new(config.registry, metrics.clone())),
-            hub: Arc::new(Hub::new(config.topics, broker, metrics.clone())),
-            directory: Arc::new(Directory::new(config.session)),
+            directory: directory(config.session, &hub),
+            hub,
             messages: (metrics.rpc_msg_received(kind, name, method), metrics.rpc_msg_sent(kind, name, method)),
             metrics: metrics.clone(),
             traces: traces.clone(),
             tasks: tasks.clone(),
         });
-        let drain = Drain::new(config.drain, &lifecycle, &shared.registry);
-        let address = listener.local_addr();
+        share_revocations(&auth, &shared.hub.fleet(), &tasks);
+        let (address, drain) = (listener.local_addr(), Drain::new(config.drain, &lifecycle, &shared.registry));
         let admin = config
             .admin
             .enabled
@@ -229,6 +230,32 @@ fn in_memory(config: &Config) -> Broker {
     Broker::Memory(Memory::bounded(config.topics.max_topics, total))
 }
 
+/// Who holds which session here, known to the other replicas.
+fn directory(config: session::Config, hub: &Hub) -> Arc<Directory> {
+    let directory = Arc::new(Directory::new(config, hub.fleet()));
+    directory.serve();
+    directory
+}
+
+/// What is revoked at one replica is at all.
+fn share_revocations(auth: &Arc<Auth>, fleet: &Fleet, tasks: &Tasks) {
+    if !fleet.is_shared() || auth.is_constant() {
+        return;
+    }
+    let (theirs, ours, tasks) = (auth.clone(), fleet.clone(), tasks.clone());
+    fleet.serve(
+        Matter::Revoke,
+        Arc::new(move |content| {
+            let revoked = std::str::from_utf8(&content).map_or(0, |text| theirs.revoke(text));
+            std::future::ready(revoked).boxed()
+        }),
+    );
+    auth.on_revoked(Box::new(move |text| {
+        let fleet = ours.clone();
+        drop(tasks.spawn("revocation", async move { fleet.tell(Matter::Revoke, text.into()).await }));
+    }));
+}
+
 /// The services, and what stands around them: every call is recorded, also those that do not get in.
 fn around<S>(
     services: S,
@@ -269,6 +296,7 @@ async fn housekeeping(shared: Arc<connection::Shared>) {
         let expired = shared.directory.sweep();
         shared.metrics.sessions_expired.inc_by(expired as u64);
         if !shared.auth.is_constant() {
+            shared.auth.expire_told();
             shared.registry.entries().iter().for_each(|entry| entry.review());
         }
     }

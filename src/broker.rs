@@ -13,10 +13,15 @@
 //!   UNKNOWN_OUTCOME: the same again is a repeat, if it was stored after all.
 //! - A repeat (same dedupe id, or same session and seq) inside the window is `Ok`, `duplicate`, the first cursor.
 //! - Every event comes back through the log, to its publisher's replica as to any other: whoever reads, reads the log.
+//! - What one replica has shown to a reader, every other shows to whoever comes with that reader's cursor, after a wait
+//!   ([`Line::reaches`]) at most.
 //! - After the log has grown, every [`Listener`] of the topic is told. It may be told more often than the log grew.
 //! - A log that was lost or rewritten has another epoch.
 //! - [`Broker::canary`] gives a topic of the server's own, which no client can reach or see, and which is no different
 //!   otherwise: what befalls it can befall any topic.
+//! - A session that is held at one of several replicas has a [`Claim`], and what it publishes bears it. Once something was
+//!   stored under a claim, nothing is that was published under an older one: it fails with TAKEN_OVER. An event with
+//!   `if_last` is held to that condition alone.
 //! - A keyed topic keeps the latest event of each key, whatever the history keeps. A key that was set in a session's scope
 //!   can be removed with the session, unless somebody else has set it since: also one whose publish ended with
 //!   UNKNOWN_OUTCOME and is stored later.
@@ -25,6 +30,7 @@
 
 mod config;
 mod finding;
+mod fleet;
 #[cfg(test)]
 pub(crate) mod late;
 pub mod memory;
@@ -39,6 +45,7 @@ mod tests;
 
 pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage};
 pub use finding::{Finding, Needs, Verdict};
+pub use fleet::{Claimed, Fleet, Handler, Matter, Previous, STAYS, Taking, Told};
 
 use std::{
     sync::{Arc, Weak},
@@ -52,7 +59,7 @@ use tokio::time::timeout;
 use crate::{
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{NewEvent, Producer, Published, Topic},
+    types::{Claim, Cursor, NewEvent, Producer, Published, Topic},
 };
 
 /// How long whoever wants to look at a log waits for its line.
@@ -185,6 +192,14 @@ impl Broker {
         matches!(self, Self::Nats(_))
     }
 
+    /// The replicas that share it.
+    pub fn fleet(&self) -> Fleet {
+        match self {
+            Self::Memory(_) => Fleet::Alone,
+            Self::Nats(nats) => Fleet::Nats(nats.fleet()),
+        }
+    }
+
     /// Of those, topics whose name starts with `prefix` and comes after `after`, ordered, at most `limit`.
     pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<(Topic, Line)> {
         match self {
@@ -256,12 +271,31 @@ impl Line {
         timeout(SEEN_WITHIN, ready).await.map_err(|elapsed| late(elapsed).retry_after(Duration::from_secs(1)))?
     }
 
+    /// Waits until what lies at `cursor` is here, if it is there at all: another replica may have shown it before it came
+    /// here. BROKER if nobody says in time. Cancel-safe.
+    pub async fn reaches(&self, cursor: Cursor) -> Result<(), Failure> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Nats(entry) => entry.reaches(cursor).await,
+        }
+    }
+
     /// Removes the keys that were to die with a session and are still its own; each removal is an event. Returns before
     /// that is done: an engine that cannot do it at once keeps trying.
-    pub fn remove_owned(&self, owner: &Producer) {
+    /// `claim` is the one under which the session was held: somebody may have a newer one by now, and keeps the keys.
+    pub fn remove_owned(&self, owner: &Producer, claim: Option<Claim>) {
         match self {
             Self::Memory(entry) => entry.remove_owned(owner),
-            Self::Nats(entry) => entry.remove_owned(owner),
+            Self::Nats(entry) => entry.remove_owned(owner, claim),
+        }
+    }
+
+    /// From now on nothing is stored that a session publishes under an older claim, or removes: TAKEN_OVER if there is a
+    /// newer one, BROKER if it cannot be done now.
+    pub async fn fence(&self, producer: &Producer, claim: Claim) -> Result<(), Failure> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Nats(entry) => entry.fence(producer, claim).await,
         }
     }
 

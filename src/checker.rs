@@ -10,13 +10,15 @@
 //!
 //! What it cannot see: how long an older holder of a session is still sent what had been stored before (G10), rights (G12),
 //! and of a server that leaves (G15) more than how long it takes: at what pace its clients arrive elsewhere only a load
-//! balancer sees, as in `tests/rollout.rs`. Offsets are taken to be dense, as those of the memory engine are.
+//! balancer sees, as in `tests/rollout.rs`. Where offsets are sparse, as those of several replicas are ([`Options::sparse`]), a
+//! hole is seen if anybody has seen what lies in it, and the last look at the log sees all that is left.
 
 mod answers;
 mod drains;
 mod fence;
 pub mod history;
 mod report;
+mod runs;
 mod seat;
 mod stored;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use drains::Drains;
 use fence::Fence;
 use history::{Op, Record};
 pub use report::{Floor, Guarantee, Report, Violation};
+use runs::Runs;
 use seat::Seat;
 use stored::Stored;
 
@@ -45,6 +48,8 @@ pub struct Options {
     pub patience: Option<u64>,
     /// The longest that it may take to catch up with the last event after the last fault, microseconds.
     pub recovery: u64,
+    /// Offsets of a topic have holes: its log is one of several in a stream.
+    pub sparse: bool,
 }
 
 impl Default for Options {
@@ -54,6 +59,7 @@ impl Default for Options {
             signal: vec!["signal".into()],
             patience: None,
             recovery: 30_000_000,
+            sparse: false,
         }
     }
 }
@@ -175,7 +181,7 @@ impl Online {
 /// Checks a whole history, in the order in which its records were made.
 pub fn check(records: &[Record], options: Options) -> Report {
     let mut online = Online::new(options.clone());
-    let mut stored = Stored::default();
+    let (mut stored, mut runs) = (Stored::default(), Runs::default());
     let mut stands = Vec::new();
     for record in records {
         online.take(record);
@@ -184,12 +190,16 @@ pub fn check(records: &[Record], options: Options) -> Report {
             _ => 0,
         };
         stored.take(record, epoch, &mut online.report);
+        if options.sparse {
+            runs.take(record, epoch);
+        }
         if let Op::Stands { session, topic, place } = &record.op {
             let stand = online.seat(record, session).map(Seat::stand).unwrap_or_default();
             stands.push((record, topic, *place, stand));
         }
     }
     stored.close(&options, &mut online.report);
+    runs.close(&stored, &mut online.report);
     for (record, topic, place, stand) in stands {
         stored.stands(record, (topic, place), &stand, &options, &mut online.report);
     }

@@ -22,12 +22,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    broker::{Broker, Line, Publishing, nats},
+    broker::{Broker, Fleet, Line, Publishing, nats},
     error::{Failure, Reason},
     log::Limits,
     planted::{self, Bug},
     telemetry::metrics::Metrics,
-    types::{Limiter, NewEvent, Party, Producer, Published, Topic, TopicPattern},
+    types::{Claim, Limiter, NewEvent, Party, Producer, Published, Topic, TopicPattern},
 };
 
 pub use delivery::{Delivery, Policy, PolicyName};
@@ -150,6 +150,14 @@ impl Hub {
         Ok((feed, publishing))
     }
 
+    /// Removes the keys of a topic that were to die with a session that nobody holds any more; see [`Line::remove_owned`].
+    pub async fn undo(&self, producer: &Producer, topic: &Topic, claim: Option<Claim>) -> Result<(), Failure> {
+        let feed = self.join(topic, Party::client(producer.client_id()))?;
+        feed.seen().await?;
+        drop(Scope::new(feed, producer.clone(), claim));
+        Ok(())
+    }
+
     /// Fails as [`Hub::announce`] would at this moment. The feed that is returned, held, keeps it in sight.
     pub async fn check_announce(&self, topic: &Topic, producer: &Producer, info: &Bytes) -> Result<Arc<Feed>, Failure> {
         let feed = self.join(&topic.presence()?, Party::client(producer.client_id()))?;
@@ -193,6 +201,11 @@ impl Hub {
     /// The server's own topic, by which it finds out whether topics work. No client can reach or see it.
     pub fn canary(&self) -> Line {
         self.broker.canary()
+    }
+
+    /// The replicas that share the broker.
+    pub fn fleet(&self) -> Fleet {
+        self.broker.fleet()
     }
 
     /// Topics by name; see [`Broker::list`]. With each, its class and how many sessions read it here.

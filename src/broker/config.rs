@@ -15,6 +15,8 @@ const MAX_PARTITIONS: u16 = 256;
 const MAX_REPLICAS: u8 = 5;
 /// History is kept for at least so many checks: what ran out before it was missed could not be missed any more.
 const CHECKS_KEPT: u32 = 10;
+/// Shorter, and a replica would be lost for a pause of its servers.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// `[broker]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +81,9 @@ pub struct Nats {
     /// How often it is looked whether something was missed.
     #[serde(with = "humantime_serde")]
     pub check_interval: Duration,
+    /// After how long without a sign of life a replica is lost to the others.
+    #[serde(with = "humantime_serde")]
+    pub replica_timeout: Duration,
     /// Subjects that lead into topics, and topics that lead out to subjects.
     pub bridges: Vec<Bridge>,
 }
@@ -124,6 +129,7 @@ impl Default for Nats {
             start_timeout: Duration::from_secs(30),
             publish_timeout: Duration::from_secs(10),
             check_interval: Duration::from_secs(5),
+            replica_timeout: Duration::from_secs(10),
             bridges: Vec::new(),
         }
     }
@@ -176,6 +182,7 @@ impl Nats {
         for (key, time) in times.into_iter().chain([("check_interval", self.check_interval)]) {
             check(time < Duration::from_millis(100), key, "must be at least 100ms".into());
         }
+        check(self.replica_timeout < LEAST_TIMEOUT, "replica_timeout", "must be at least 1s".into());
         let least = self.check_interval.saturating_mul(CHECKS_KEPT).max(dedupe_window);
         let sentence = format!(
             "must be at least {}: topics.dedupe_window, and {CHECKS_KEPT} times check_interval, so that nothing runs out \
@@ -204,7 +211,7 @@ mod tests {
     #[test]
     fn each_wrong_setting_is_named() {
         type Change = fn(&mut Nats);
-        let cases: [(&str, Change); 10] = [
+        let cases: [(&str, Change); 11] = [
             ("servers", |nats| nats.servers = vec!["localhost".into()]),
             ("servers", |nats| nats.servers = vec!["nats://me:secret@localhost".into()]),
             ("credentials_file", |nats| {
@@ -217,6 +224,7 @@ mod tests {
             ("partitions", |nats| nats.partitions = 0),
             ("replicas", |nats| nats.replicas = 2),
             ("check_interval", |nats| nats.check_interval = Duration::ZERO),
+            ("replica_timeout", |nats| nats.replica_timeout = Duration::from_millis(900)),
             ("max_age", |nats| nats.max_age = Duration::from_secs(60)),
         ];
         for (key, change) in cases {

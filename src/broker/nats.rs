@@ -13,6 +13,8 @@ mod doctor;
 mod doubts;
 mod entry;
 mod epochs;
+mod fences;
+mod fleet;
 mod follower;
 mod history;
 mod links;
@@ -20,6 +22,7 @@ mod message;
 mod names;
 mod partition;
 mod publish;
+mod reach;
 mod streams;
 mod watch;
 
@@ -51,6 +54,8 @@ use partition::Partition;
 pub use bridge::{Hearing, Inlet};
 pub use doctor::examine;
 pub use entry::Entry;
+pub use fleet::Fleet;
+pub(super) use fleet::claims::read_taking;
 
 /// Questions that are under way at once: the servers drop all that wait where too many do.
 const QUESTIONS: usize = 32;
@@ -74,6 +79,7 @@ pub struct Nats {
     /// Logs of a single session, which nobody else sees.
     private: Memory,
     canary: Arc<Entry>,
+    fleet: Arc<Fleet>,
 }
 
 /// What all topics share.
@@ -139,11 +145,12 @@ impl Nats {
             config,
         });
         engine.prepare_in_time().await.map_err(|problem| Unusable(problem.to_string()))?;
+        let fleet = Fleet::join(&engine, name).await.map_err(|problem| Unusable(problem.to_string()))?;
         tasks.spawn_until_stopped("streams", watch::run(engine.clone()));
         let canary = Arc::new(Entry::new(engine.clone(), CANARY.to_owned(), super::CANARY, Total::default()));
         drop(tasks.spawn("topic", follower::run(canary.clone())));
         let private = Memory::bounded(0, bounds.total);
-        Ok(Self { engine, topics, max_topics: bounds.max_topics, private, canary })
+        Ok(Self { engine, topics, max_topics: bounds.max_topics, private, canary, fleet })
     }
 
     pub(super) fn open(&self, topic: &Topic, limits: Limits) -> Result<Arc<Entry>, Failure> {
@@ -177,6 +184,10 @@ impl Nats {
 
     pub(super) fn private(&self) -> &Memory {
         &self.private
+    }
+
+    pub(super) fn fleet(&self) -> Arc<Fleet> {
+        self.fleet.clone()
     }
 
     pub(super) fn canary(&self) -> Arc<Entry> {

@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 
 use super::{
     Listener, Publishing, config,
     finding::{Finding, Needs},
+    fleet::{Claimed, Handler, Matter, Taking, Told},
     memory::Memory,
 };
 use crate::{
@@ -18,7 +20,7 @@ use crate::{
     lifecycle::Tasks,
     log::{Limits, Log, Total},
     telemetry::metrics::{Metrics, words::BridgeIn},
-    types::{NewEvent, Producer, Topic},
+    types::{Claim, Cursor, NewEvent, Producer, Topic},
 };
 
 /// Why there is none.
@@ -33,6 +35,10 @@ pub enum Nats {}
 /// See the module.
 #[derive(Debug)]
 pub enum Entry {}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Fleet {}
 
 /// What the engine would be to hold to.
 #[derive(Debug)]
@@ -110,6 +116,10 @@ impl Nats {
         match *self {}
     }
 
+    pub(super) fn fleet(&self) -> Arc<Fleet> {
+        match *self {}
+    }
+
     pub(super) fn canary(&self) -> Arc<Entry> {
         match *self {}
     }
@@ -131,6 +141,25 @@ impl Nats {
     }
 }
 
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+impl Fleet {
+    pub(super) fn serve(&self, _: Matter, _: Handler) {
+        match *self {}
+    }
+
+    pub(super) async fn tell(&self, _: Matter, _: Bytes) -> Told {
+        match *self {}
+    }
+
+    pub(super) async fn claim(&self, _: &Taking) -> Result<Claimed, Failure> {
+        match *self {}
+    }
+
+    pub(super) fn give_back(&self, _: Vec<Claim>) {
+        match *self {}
+    }
+}
+
 impl Entry {
     pub(super) fn publish(&self, _: NewEvent) -> Publishing {
         match *self {}
@@ -140,7 +169,17 @@ impl Entry {
         match *self {}
     }
 
-    pub(super) fn remove_owned(&self, _: &Producer) {
+    #[allow(clippy::unused_async, reason = "as it is where there is one")]
+    pub(super) async fn reaches(&self, _: Cursor) -> Result<(), Failure> {
+        match *self {}
+    }
+
+    pub(super) fn remove_owned(&self, _: &Producer, _: Option<Claim>) {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "as it is where there is one")]
+    pub(super) async fn fence(&self, _: &Producer, _: Claim) -> Result<(), Failure> {
         match *self {}
     }
 

@@ -22,7 +22,7 @@ use crate::{
 
 #[cfg(feature = "nats")]
 #[path = "../../tests/support/nats.rs"]
-#[allow(unreachable_pub, reason = "shared with tests outside of the library")]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests outside of the library")]
 pub(super) mod served;
 
 const LIMITS: Limits = Limits {

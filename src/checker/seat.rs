@@ -46,12 +46,13 @@ pub(super) struct Seat {
     /// When its client last asked for it, or granted or held back something.
     granted: u64,
     patience: Option<u64>,
+    sparse: bool,
 }
 
 impl Seat {
     pub(super) fn new(topic: &str, options: &Options) -> Self {
         let (keyed, signal) = (options.is_keyed(topic), options.is_signal(topic));
-        Self { keyed, signal, patience: options.patience, ..Self::default() }
+        Self { keyed, signal, patience: options.patience, sparse: options.sparse, ..Self::default() }
     }
 
     /// The fencing number it is open under.
@@ -233,11 +234,16 @@ impl Seat {
         if prev != at {
             let sentence = format!("the session was at {at}, the delivery goes on after {prev}");
             report.violate(G::G3Reliable, sentence, &[record]);
-        } else if last.offset - prev != events.len() as u64 + skipped {
+        } else if self.is_uneven(last.offset - prev, events.len() as u64 + skipped) {
             let sentence = format!("from {prev} to {}: {} events and {skipped} skipped", last.offset, events.len());
             report.violate(G::G3Reliable, sentence, &[record]);
         }
         self.mirror.change(events);
+    }
+
+    /// Whether so many places do not hold so many events.
+    fn is_uneven(&self, places: u64, events: u64) -> bool {
+        if self.sparse { places < events } else { places != events }
     }
 
     fn gap(&mut self, record: &Record, from: Place, to: Place, reason: &str, report: &mut Report) {

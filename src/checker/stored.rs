@@ -88,6 +88,13 @@ impl<'r> Stored<'r> {
         }
     }
 
+    /// Where something lies after `from` and up to `to` of a log, as far as anybody has seen it.
+    pub(super) fn between(&self, topic: &Arc<str>, epoch: u64, from: u64, to: u64) -> impl Iterator<Item = u64> + '_ {
+        let log = self.logs.get(&(topic.clone(), epoch)).into_iter();
+        let after = log.flat_map(move |log| log.range(from.saturating_add(1)..));
+        after.map(|(offset, _)| *offset).take_while(move |offset| *offset <= to)
+    }
+
     fn learn(&mut self, topic: &Arc<str>, epoch: u64, events: &'r [Event], record: &'r Record, report: &mut Report) {
         let log = self.logs.entry((topic.clone(), epoch)).or_default();
         for event in events {
@@ -217,6 +224,12 @@ impl<'r> Stored<'r> {
         }
     }
 
+    /// Of a sparse log: the last place that somebody may not have seen. The last look at it saw all that it had left.
+    fn unseen(&self, name: &LogName, options: &Options) -> Option<u64> {
+        let kept = self.last.get(name).and_then(|kept| kept.first());
+        options.sparse.then(|| kept.map_or(u64::MAX, |first| first.saturating_sub(1)))
+    }
+
     /// A session that is still open in the end has caught up, in time, and one of a keyed topic sees it as it is.
     pub(super) fn stands(
         &self,
@@ -228,7 +241,11 @@ impl<'r> Stored<'r> {
     ) {
         let Some(head) = self.heads.get(topic) else { return };
         report.exercise(G::G13Live);
-        if place != Some(*head) {
+        // Of a sparse log that ends at a place without an event, whoever has all of it stands before that.
+        let has_all = |(epoch, at): Place| {
+            options.sparse && epoch == head.0 && at < head.1 && self.between(topic, epoch, at, head.1).next().is_none()
+        };
+        if place != Some(*head) && !place.is_some_and(has_all) {
             let sentence = format!("when all was over, a session stood at {place:?}, its topic at {head:?}");
             return report.violate(G::G13Live, sentence, &[record]);
         }
@@ -238,7 +255,7 @@ impl<'r> Stored<'r> {
             report.violate(G::G13Live, sentence, &[record]);
         }
         if let Some((picture, log)) = stand.picture.as_ref().zip(self.logs.get(&(topic.clone(), head.0)))
-            && let Some(key) = misread(picture, log, head.1)
+            && let Some(key) = misread(picture, log, head.1, self.unseen(&(topic.clone(), head.0), options))
         {
             let sentence = format!("a keyed topic is seen otherwise than it is: {key:?} is {:?}", picture.get(&key));
             report.violate(G::G3Reliable, sentence, &[record]);
@@ -246,16 +263,19 @@ impl<'r> Stored<'r> {
     }
 }
 
-/// A key that stands otherwise in a picture than in its log, as far as that is known.
-fn misread(picture: &Picture, log: &BTreeMap<u64, (&Event, &Record)>, head: u64) -> Option<Arc<str>> {
-    // What nobody has seen may have changed any key: what is older may be gone.
-    let known = log
-        .range(..=head)
-        .rev()
-        .zip((0..=head).rev())
-        .take_while(|((offset, _), expected)| *offset == expected)
-        .count();
-    let hole = head - known as u64;
+/// A key that stands otherwise in a picture than in its log, as far as that is known. What lies at `hole` or before it, if
+/// that is known, may have been seen by nobody: it may have changed any key, and what is older may be gone.
+fn misread(
+    picture: &Picture,
+    log: &BTreeMap<u64, (&Event, &Record)>,
+    head: u64,
+    hole: Option<u64>,
+) -> Option<Arc<str>> {
+    let dense = || {
+        let ends = log.range(..=head).rev().zip((0..=head).rev());
+        head - ends.take_while(|((offset, _), expected)| *offset == expected).count() as u64
+    };
+    let hole = hole.unwrap_or_else(dense);
     // What came when it was looked at no more is of another time.
     let latest: BTreeMap<_, _> =
         log.range(..=head).map(|(offset, (event, _))| (&event.key, (*offset, event))).collect();

@@ -144,3 +144,22 @@ fn a_history_reads_back_what_was_written_and_names_a_bad_line() {
     let bad = [b"{}\n", &text[..]].concat();
     assert!(history::read(&bad[..]).unwrap_err().to_string().starts_with("line 1: "));
 }
+
+#[test]
+fn where_offsets_are_sparse_a_hole_is_told_by_whoever_has_seen_what_lies_in_it() {
+    let broken = |tell: &dyn for<'t> Fn(&'t mut Tale) -> &'t mut Tale| {
+        let mut tale = Tale { program: "back-end", ..Tale::default() };
+        for offset in [2, 5, 9] {
+            tale.publish("", &format!("e{offset}")).answer("", &format!("e{offset}"), at(offset));
+        }
+        let mut tale = tale.by("reader");
+        tell(tale.fresh());
+        let report = check(&tale.records, Options { sparse: true, ..Options::default() });
+        report.violations.iter().map(|violation| violation.guarantee).collect::<Vec<_>>()
+    };
+    assert_eq!(broken(&|tale| tale.deliver(0, [2]).deliver(2, [5, 9]).end([2, 5, 9], 9, 9)), []);
+    assert_eq!(broken(&|tale| tale.deliver(0, [2, 5, 9]).end([5, 9], 12, 9)), [], "nothing lies behind");
+    assert_eq!(broken(&|tale| tale.deliver(0, [2]).deliver(2, [9]).end([2, 5, 9], 9, 9)), [Guarantee::G3Reliable]);
+    assert_eq!(broken(&|tale| tale.deliver(0, [2, 5]).end([2, 5, 9], 12, 5)), [Guarantee::G13Live]);
+    assert_eq!(broken(&|tale| tale.deliver(0, [2, 5, 9]).end([2, 5], 9, 9)), [Guarantee::G6Published]);
+}

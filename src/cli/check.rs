@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// it waiting is not judged: it takes one clock for clients and server.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     max_wait: Option<Duration>,
+    /// Offsets have holes, as those of several replicas on NATS do.
+    #[arg(long)]
+    sparse: bool,
     /// Frames recorded, at least.
     #[arg(long, default_value_t = 1)]
     min_operations: u64,
@@ -62,7 +65,7 @@ pub(super) struct Args {
 /// Runs it.
 pub(super) fn run(args: Args) -> Result<(), Stop> {
     let patience = args.max_wait.map(|wait| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
-    let options = Options { patience, ..Options::default() };
+    let options = Options { patience, sparse: args.sparse, ..Options::default() };
     let (mut whole, mut run) = (Report::default(), Vec::new());
     for path in &args.files {
         run.extend(read(path)?);

@@ -111,6 +111,9 @@ impl Topics {
             // Nothing was published yet: no events, no epoch, and the client's place, if it has one, is gone.
             return Ok(v1::ReadHistoryResponse { gap: request.after.is_some(), ..v1::ReadHistoryResponse::default() });
         };
+        if let Some(after) = request.after {
+            line.reaches(after.into()).await?;
+        }
         let log = line.log().read();
         let (from, gap) = history_start(&log, request);
         let (mut events, mut bytes, mut next) = (Vec::new(), 0, from);

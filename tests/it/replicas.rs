@@ -1,5 +1,8 @@
 //! Two replicas that share their topics over a NATS server.
 
+mod fleet;
+mod sessions;
+
 use std::time::Duration;
 
 use bowline::proto::v1::{Durability, OpenSession, ReadHistoryRequest, Recovery};
@@ -28,7 +31,7 @@ pub(crate) fn settings(nats: &NatsServer) -> Vec<(&'static str, String)> {
     fixed.map(|(key, value)| (key, value.to_owned())).into_iter().chain([servers]).collect()
 }
 
-/// With settings of its own.
+/// A replica with other settings than all these tests have.
 pub(crate) async fn replica_with(nats: &NatsServer, own: Settings<'_>) -> TestServer {
     let shared = settings(nats);
     let shared: Vec<_> = shared.iter().map(|(key, value)| (*key, value.as_str())).collect();

@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -14,45 +15,72 @@ use tokio::time::{Instant, sleep};
 /// Longer than a server takes to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Stands in a server's settings for the port on which others of its cluster reach it.
+pub const CLUSTER_PORT: &str = "CLUSTER_PORT";
+
 /// See the module. It ends with its owner.
 pub struct NatsServer {
     binary: PathBuf,
     folder: TempDir,
-    /// More words of its command line.
-    words: Vec<String>,
-    port: Option<u16>,
+    /// What its own file of settings says.
+    settings: String,
+    /// Whether it keeps anything.
+    keeps: bool,
+    ports: Option<Ports>,
     child: Option<Child>,
+}
+
+/// Where it serves: clients, and others of its cluster if it has one.
+#[derive(Clone, Copy)]
+struct Ports {
+    clients: u16,
+    cluster: Option<u16>,
 }
 
 impl NatsServer {
     /// A new one; `None` after saying so, if there is no such program.
     pub async fn start() -> Option<Self> {
-        Self::start_with(&[]).await
+        Self::start_with("").await
     }
 
-    /// The same, with more words on its command line.
-    pub async fn start_with(words: &[&str]) -> Option<Self> {
+    /// The same, with settings beside those that it is given here.
+    pub async fn start_with(settings: &str) -> Option<Self> {
+        Self::begin(settings, true).await
+    }
+
+    /// One without JetStream.
+    pub async fn start_plain() -> Option<Self> {
+        Self::begin("", false).await
+    }
+
+    async fn begin(settings: &str, keeps: bool) -> Option<Self> {
         let binary = find()?;
         let folder = tempfile::tempdir().expect("a folder for the server");
-        let words = words.iter().map(|word| (*word).to_owned()).collect();
-        let mut server = Self { binary, folder, words, port: None, child: None };
+        let mut server = Self { binary, folder, settings: settings.to_owned(), keeps, ports: None, child: None };
         server.run().await;
         Some(server)
     }
 
-    /// Starts it, on the port it had before if it had one, and waits until it serves.
+    /// Starts it, on the ports it had before if it had any, and waits until it serves.
     pub async fn run(&mut self) {
         let ports = self.folder.path().join("ports");
         fs::remove_dir_all(&ports).ok();
         fs::create_dir_all(&ports).expect("a folder for what it says of itself");
         let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
-        let port = self.port.map_or("-1".to_owned(), |port| port.to_string());
+        let (any, cluster) = ("-1".to_owned(), self.ports.and_then(|ports| ports.cluster));
+        let port = self.ports.map_or(any.clone(), |ports| ports.clients.to_string());
+        let cluster = cluster.map_or(any, |port| port.to_string());
+        let settings = self.folder.path().join("settings");
+        fs::write(&settings, self.settings.replace(CLUSTER_PORT, &cluster)).expect("its settings");
         let child = Command::new(&self.binary)
-            .args(["--addr", "127.0.0.1", "--port", &port, "--jetstream", "--store_dir"])
+            .args(["--addr", "127.0.0.1", "--port", &port])
+            .args(self.keeps.then_some("--jetstream"))
+            .arg("--store_dir")
             .arg(self.store())
             .arg("--ports_file_dir")
             .arg(&ports)
-            .args(&self.words)
+            .arg("--config")
+            .arg(&settings)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -60,20 +88,49 @@ impl NatsServer {
             .expect("nats-server starts");
         self.child = Some(child);
         let begun = Instant::now();
-        self.port = loop {
-            let port = said_port(&ports);
-            if port.is_some() {
-                break port;
+        self.ports = loop {
+            let said = said_ports(&ports);
+            if said.is_some() {
+                break said;
             }
-            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < PATIENCE, "the NATS server did not start: {}", log());
+            assert!(begun.elapsed() < PATIENCE, "the NATS server did not start: {}", self.log());
             sleep(Duration::from_millis(20)).await;
         };
     }
 
     /// Where it serves.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port.unwrap_or_default())
+        format!("nats://{}", self.address())
+    }
+
+    /// The same, as a socket's address.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.map_or(0, |ports| ports.clients)).into()
+    }
+
+    /// Where others of its cluster reach it.
+    pub fn cluster_address(&self) -> SocketAddr {
+        let port = self.ports.and_then(|ports| ports.cluster).expect("a server of a cluster");
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Sends it a signal, by its name: `-STOP`, `-CONT`, `-TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().expect("a signal").success());
+    }
+
+    /// Has it leave in its own time.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        if let Some(mut child) = self.child.take() {
+            child.wait().ok();
+        }
     }
 
     /// Ends it where it stands.
@@ -90,7 +147,8 @@ impl NatsServer {
         fs::remove_dir_all(self.store()).ok();
     }
 
-    fn store(&self) -> PathBuf {
+    /// Where it keeps what it keeps.
+    pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 }
@@ -101,14 +159,15 @@ impl Drop for NatsServer {
     }
 }
 
-/// The port that it says it serves on, once it has said so.
-fn said_port(folder: &Path) -> Option<u16> {
+/// The ports that it says it serves on, once it has said so.
+fn said_ports(folder: &Path) -> Option<Ports> {
     let file = fs::read_dir(folder)
         .ok()?
         .filter_map(Result::ok)
         .find(|file| file.file_name().to_string_lossy().ends_with(".ports"))?;
     let said: serde_json::Value = serde_json::from_str(&fs::read_to_string(file.path()).ok()?).ok()?;
-    said["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
+    let port = |kind: &str| said[kind][0].as_str()?.rsplit(':').next()?.parse().ok();
+    Some(Ports { clients: port("nats")?, cluster: port("cluster") })
 }
 
 /// The program, as `.ci/tools interop` installs it.

@@ -12,8 +12,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-/// How long an answer may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take. What is asked of a server that stands still, or when its connection is lost, is never
+/// answered, and asking again is cheap.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long many of them may take.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(4);
 /// Most bytes that are sent at once in answer to one question.
 const BATCH_BYTES: usize = 4 << 20;
 /// Most subjects that may be asked for at once.
@@ -21,6 +24,8 @@ pub(super) const MAX_SUBJECTS: usize = 1000;
 
 /// No such record.
 const NO_MESSAGE: u64 = 10037;
+/// A record could not be taken out, because it is not there.
+const NOT_THERE: [u64; 3] = [NO_MESSAGE, 10043, 10057];
 /// No such stream.
 const NO_STREAM: u64 = 10059;
 /// The newest record of the subject is another one; the newer number comes without saying which.
@@ -288,6 +293,31 @@ pub(super) async fn heads(client: &Client, stream: &str, subjects: &[String], fr
     }
 }
 
+/// The newest record of each of those subjects, which may have wildcards, of a stream that has few: from whichever server
+/// keeps it, which may be behind.
+pub(super) async fn latest(client: &Client, stream: &str, subjects: &[String]) -> Result<Vec<Message>, Problem> {
+    let question = json!({ "multi_last": subjects, "max_bytes": BATCH_BYTES });
+    Ok(direct(client, stream, &question).await?.messages)
+}
+
+/// Sets a key of a bucket, if `expected` is the place of its newest record; 0: if it has none.
+pub(super) async fn put(client: &Client, key: String, content: Bytes, expected: Option<u64>) -> Result<Ack, Problem> {
+    let mut headers = HeaderMap::new();
+    if let Some(expected) = expected {
+        headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+    }
+    answer(&ask(client, key, Some(headers), content, Instant::now() + ANSWER_TIMEOUT).await?)
+}
+
+/// Takes a record out of a stream that allows it. One that is not there any more is as good.
+pub(super) async fn delete(client: &Client, stream: &str, seq: u64) -> Result<(), Problem> {
+    let question = json!({ "seq": seq, "no_erase": true });
+    match call::<Value>(client, format!("STREAM.MSG.DELETE.{stream}"), &question).await {
+        Err(Problem::Refused { code, .. }) if NOT_THERE.contains(&code) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// A header of a message.
 pub(super) fn header<'m>(message: &'m Message, name: &'static str) -> Option<&'m str> {
     message.headers.as_ref()?.get(name).map(HeaderValue::as_str)
@@ -300,7 +330,7 @@ pub(super) fn number(message: &Message, name: &'static str) -> Option<u64> {
 
 /// A question that is answered by several messages and one without content that says that it was the last.
 async fn direct(client: &Client, stream: &str, question: &Value) -> Result<Batch, Problem> {
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let deadline = Instant::now() + BATCH_TIMEOUT;
     let unreachable = |error: &dyn std::error::Error| Problem::Unreachable(error.to_string());
     let talk = async {
         let inbox = client.new_inbox();

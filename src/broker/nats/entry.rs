@@ -16,12 +16,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, bridge, doubts::Doubts, publish};
+use super::{
+    Engine, bridge,
+    doubts::Doubts,
+    fences::{self, Closed, Fences},
+    publish, reach,
+};
 use crate::{
     broker::{Listener, Publishing},
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{NewEvent, Producer, Published},
+    types::{Claim, Cursor, NewEvent, Producer, Published},
 };
 
 /// How long a reader may wait for a log that is not in sight.
@@ -47,6 +52,8 @@ pub struct Entry {
     wanted: (AtomicU64, Notify),
     /// What may be stored after the end of its session.
     pub(super) doubts: Doubts,
+    /// What keeps out older holders of sessions.
+    pub(super) fences: Fences,
     /// The topic has no record after its newest here, and up to this place.
     sure: AtomicU64,
     /// Cancelled when nobody needs it any more.
@@ -81,6 +88,7 @@ impl Entry {
             waiters: Mutex::default(),
             wanted: (AtomicU64::new(0), Notify::new()),
             doubts: Doubts::default(),
+            fences: Fences::default(),
             sure: AtomicU64::new(0),
             closed: engine.tasks.stop().child_token(),
             needed: Mutex::new(Instant::now()),
@@ -95,8 +103,20 @@ impl Entry {
     }
 
     /// See [`crate::broker::Line::remove_owned`].
-    pub(crate) fn remove_owned(self: &Arc<Self>, owner: &Producer) {
-        publish::remove_owned(self, owner);
+    pub(crate) fn remove_owned(self: &Arc<Self>, owner: &Producer, claim: Option<Claim>) {
+        publish::remove_owned(self, owner, claim);
+    }
+
+    /// See [`crate::broker::Line::fence`].
+    pub(crate) async fn fence(&self, producer: &Producer, claim: Claim) -> Result<(), Failure> {
+        match fences::place(self, producer, claim, true).await {
+            Ok(_) => Ok(()),
+            Err(Closed::Taken) => Err(fences::taken()),
+            Err(Closed::Problem(problem)) => {
+                tracing::warn!(topic = self.topic, %problem, "older holders of a session are not kept out yet");
+                Err(unreachable())
+            }
+        }
     }
 
     /// See [`crate::broker::Line::ready`].
@@ -113,6 +133,18 @@ impl Entry {
             }
         };
         Some(ready.boxed())
+    }
+
+    /// See [`crate::broker::Line::reaches`].
+    pub(crate) async fn reaches(self: &Arc<Self>, cursor: Cursor) -> Result<(), Failure> {
+        reach::reach(self, cursor).await
+    }
+
+    /// Completes once the log is in sight and of this epoch. Never, if it has another one by then: put a time to it.
+    pub(super) async fn shows(&self, epoch: Option<u64>) {
+        let shown = |in_sight: &bool| *in_sight && epoch == Some(self.log.read().head().epoch);
+        // The other end is dropped only with the entry.
+        self.sight.subscribe().wait_for(shown).await.ok();
     }
 
     pub(super) fn is_in_sight(&self) -> bool {

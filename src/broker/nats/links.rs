@@ -11,10 +11,11 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, connection::State};
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{super::config, api::Problem};
@@ -23,8 +24,8 @@ use crate::telemetry::metrics::{
     words::{BridgeIn, Link},
 };
 
-/// A peer that does not answer is given up after two of them, well within the window in which repeats are recognised.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// A peer that does not answer is given up at the third: another server may be there, and readers wait.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a server may take to let us in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before another attempt, at most.
@@ -37,11 +38,16 @@ const BRIDGED_AT_ONCE: usize = 1024;
 /// What asking for several records at once, and for the latest of several subjects, needs of a server.
 pub(super) const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
 
+/// Since when a link has no connection; none while it has one.
+type Apart = Arc<Mutex<Option<Instant>>>;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Links {
     /// Carries publishes, and their answers.
     pub(super) publishing: Client,
+    /// Since when it does not.
+    apart: Apart,
     /// Carries the events of topics that are open here.
     pub(super) listening: Client,
     /// Carries questions, and their answers.
@@ -55,6 +61,7 @@ struct Told {
     link: Link,
     alarm: Arc<Notify>,
     metrics: Arc<Metrics>,
+    apart: Apart,
     /// It has been up before.
     was_up: AtomicBool,
 }
@@ -68,12 +75,12 @@ impl Links {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, Problem> {
         let deadline = Instant::now() + config.start_timeout;
-        let open = async |link: Link| {
+        let open = async |link: Link, apart: &Apart| {
             let mut attempt = 0;
             loop {
                 let name = format!("{name} {}", link.as_str());
-                let (alarm, metrics) = (alarm.clone(), metrics.clone());
-                let told = Told { link, alarm, metrics, was_up: AtomicBool::new(false) };
+                let (alarm, metrics, apart) = (alarm.clone(), metrics.clone(), apart.clone());
+                let told = Told { link, alarm, metrics, apart, was_up: AtomicBool::new(false) };
                 match connect(config, &name, told).await {
                     Ok(client) => return Ok(client),
                     Err(problem) if !problem.may_pass() || Instant::now() >= deadline => return Err(problem),
@@ -83,9 +90,10 @@ impl Links {
                 sleep(pause(attempt)).await;
             }
         };
-        let (publishing, listening, asking) =
-            (open(Link::Publishing).await?, open(Link::Listening).await?, open(Link::Asking).await?);
-        let bridging = if config.bridges.is_empty() { None } else { Some(open(Link::Bridging).await?) };
+        let (apart, unasked) = (Apart::default(), Apart::default());
+        let publishing = open(Link::Publishing, &apart).await?;
+        let (listening, asking) = (open(Link::Listening, &unasked).await?, open(Link::Asking, &unasked).await?);
+        let bridging = if config.bridges.is_empty() { None } else { Some(open(Link::Bridging, &unasked).await?) };
         let (major, minor, patch) = OLDEST_SERVER;
         if !asking.is_server_compatible(major, minor, patch) {
             let version = asking.server_info().version;
@@ -93,7 +101,30 @@ impl Links {
                 "the NATS server is of version {version}; {major}.{minor} or later is needed"
             )));
         }
-        Ok(Self { publishing, listening, asking, bridging })
+        Ok(Self { publishing, apart, listening, asking, bridging })
+    }
+}
+
+impl Links {
+    /// Whether what is published now would only wait for a connection.
+    pub(super) fn is_apart(&self) -> bool {
+        self.publishing.connection_state() != State::Connected
+    }
+
+    /// For how long that has been so.
+    pub(super) fn apart_for(&self) -> Duration {
+        self.apart.lock().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Goes to another server, if there is one: this one takes what is sent, and nothing comes of it.
+    pub(super) async fn move_on(&self) {
+        let all = [&self.publishing, &self.listening, &self.asking].into_iter().chain(&self.bridging);
+        for link in all {
+            // One that is looking for a server finds another by itself.
+            if link.connection_state() == State::Connected {
+                timeout(CONNECT_TIMEOUT, link.force_reconnect()).await.ok();
+            }
+        }
     }
 }
 
@@ -105,7 +136,8 @@ pub(super) async fn once(
     metrics: &Arc<Metrics>,
 ) -> Result<Client, Problem> {
     let (alarm, metrics) = (alarm.clone(), metrics.clone());
-    connect(config, name, Told { link: Link::Asking, alarm, metrics, was_up: AtomicBool::new(false) }).await
+    let (apart, was_up) = (Apart::default(), AtomicBool::new(false));
+    connect(config, name, Told { link: Link::Asking, alarm, metrics, apart, was_up }).await
 }
 
 async fn connect(config: &config::Nats, name: &str, told: Told) -> Result<Client, Problem> {
@@ -152,6 +184,7 @@ impl Told {
         match event {
             Event::Connected => {
                 tracing::info!(link = self.link.as_str(), "connected to NATS");
+                *self.apart.lock() = None;
                 self.metrics.broker_link(self.link, true);
                 if self.was_up.swap(true, Ordering::Relaxed) {
                     self.metrics.broker_reconnects.inc();
@@ -159,6 +192,7 @@ impl Told {
             }
             Event::Disconnected => {
                 tracing::warn!(link = self.link.as_str(), "the connection to NATS is lost");
+                self.apart.lock().get_or_insert_with(Instant::now);
                 self.metrics.broker_link(self.link, false);
             }
             // One for each message that found no room.

@@ -6,6 +6,10 @@
 //! | subject `bowline.log.07.TOPIC` | what is published to a topic, and kept in its stream |
 //! | subject `bowline.out.07.TOPIC` | each event again, once it is kept: what replicas listen to |
 //! | stream `KV_bowline-epochs` | a key-value bucket: the epoch of each stream |
+//! | subject `bowline.log.07.$fence.HASH` | the claim of a session, kept beside what it publishes; see [`super::fences`] |
+//! | stream `KV_bowline-fleet` | another: a lease of each replica, and who holds which session |
+//! | subject `bowline.fleet.all.MATTER` | what a replica tells all others |
+//! | subject `bowline.fleet.ID.MATTER` | what it tells the one of that id |
 //!
 //! `bowline` is `broker.nats.prefix`. A topic's alphabet is that of subjects, without what means more there.
 
@@ -56,6 +60,43 @@ impl Names {
     /// The stream that is the bucket.
     pub(super) fn bucket_stream(&self) -> String {
         format!("KV_{}", self.bucket())
+    }
+
+    fn fleet_bucket(&self) -> String {
+        format!("{}-fleet", self.prefix)
+    }
+
+    /// The stream that is the bucket of what replicas know of each other.
+    pub(super) fn fleet_stream(&self) -> String {
+        format!("KV_{}", self.fleet_bucket())
+    }
+
+    /// All that is kept there.
+    pub(super) fn fleet_keys(&self) -> String {
+        format!("$KV.{}.>", self.fleet_bucket())
+    }
+
+    /// The key of a replica's lease.
+    pub(super) fn lease(&self, id: &str) -> String {
+        format!("$KV.{}.replica.{id}", self.fleet_bucket())
+    }
+
+    /// The key of a session: who holds it.
+    pub(super) fn session(&self, producer: &Producer) -> String {
+        format!("$KV.{}.session.{}", self.fleet_bucket(), fingerprint_of(producer))
+    }
+
+    /// Where a session's claim is written in the stream of a topic, among topics, and none: `$` is not in their alphabet.
+    pub(super) fn fence(&self, partition: u16, topic: &str, producer: &Producer) -> String {
+        // A session of two topics of a partition has a record for each: it may be at home in one alone.
+        let (client, session) = (producer.client_id().as_str(), producer.session_id().as_str());
+        let parts = [topic.as_bytes(), client.as_bytes(), session.as_bytes()];
+        self.log(partition, &format!("$fence.{}", fingerprint("f", parts)))
+    }
+
+    /// What is told to the replica of that id, or to `all`.
+    pub(super) fn told(&self, id: &str, matter: &str) -> String {
+        format!("{}.fleet.{id}.{matter}", self.prefix)
     }
 
     /// The key of a partition's epoch.
@@ -126,6 +167,10 @@ impl MessageId {
     pub(super) fn read(text: &str) -> Option<&str> {
         text.starts_with('i').then_some(text)
     }
+}
+
+fn fingerprint_of(producer: &Producer) -> String {
+    fingerprint("s", [producer.client_id().as_str().as_bytes(), producer.session_id().as_str().as_bytes()])
 }
 
 /// 128 bits of a hash that nobody finds two of, over the parts and their lengths.

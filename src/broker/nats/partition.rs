@@ -150,15 +150,22 @@ impl Engine {
 
     /// Sees to it that every stream is there, is as it has to be, and has an epoch.
     pub(super) async fn prepare_all(&self) -> Result<(), Problem> {
-        streams::provide(&self.links.asking, &streams::bucket(&self.config, &self.names)).await?;
+        self.prepare_buckets().await?;
         let all = stream::iter((0..self.config.partitions).map(Ok::<u16, Problem>));
         all.try_for_each_concurrent(AT_ONCE, |partition| self.prepare_stream(partition)).await
     }
 
     /// The same for one that is not there any more.
     pub(super) async fn prepare(&self, partition: u16) -> Result<(), Problem> {
-        streams::provide(&self.links.asking, &streams::bucket(&self.config, &self.names)).await?;
+        self.prepare_buckets().await?;
         self.prepare_stream(partition).await
+    }
+
+    async fn prepare_buckets(&self) -> Result<(), Problem> {
+        for bucket in [streams::epochs(&self.config, &self.names), streams::fleet(&self.config, &self.names)] {
+            streams::provide(&self.links.asking, &bucket).await?;
+        }
+        Ok(())
     }
 
     async fn prepare_stream(&self, partition: u16) -> Result<(), Problem> {

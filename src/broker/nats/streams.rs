@@ -10,6 +10,7 @@ use super::{
     api::{self, Described, Problem},
     names::Names,
 };
+use crate::types::Timestamp;
 
 /// A cluster that is still coming together: too few of its servers are known, nobody leads, or too few answer.
 const NOT_YET: [u64; 3] = [10005, 10008, 10023];
@@ -45,11 +46,26 @@ pub(super) fn partition(config: &config::Nats, names: &Names, partition: u16, wi
 }
 
 /// What the bucket of epochs has to be.
-pub(super) fn bucket(config: &config::Nats, names: &Names) -> Value {
+pub(super) fn epochs(config: &config::Nats, names: &Names) -> Value {
+    let mut bucket = bucket(config, names.bucket_stream(), format!("$KV.{}.>", names.bucket()));
+    bucket["description"] = "Epochs of Bowline's streams".into();
+    bucket["deny_delete"] = true.into();
+    bucket
+}
+
+/// What the bucket has to be in which replicas leave what they know of each other. It begins where no bucket of that name
+/// before it can have come to, at a place of this moment: so the places of two are never mistaken for each other.
+pub(super) fn fleet(config: &config::Nats, names: &Names) -> Value {
+    let mut bucket = bucket(config, names.fleet_stream(), names.fleet_keys());
+    bucket["description"] = "Bowline's replicas".into();
+    bucket["first_seq"] = (Timestamp::now().0 / 1000).into();
+    bucket
+}
+
+fn bucket(config: &config::Nats, stream: String, keys: String) -> Value {
     json!({
-        "name": names.bucket_stream(),
-        "description": "Epochs of Bowline's streams",
-        "subjects": [format!("$KV.{}.>", names.bucket())],
+        "name": stream,
+        "subjects": [keys],
         "retention": "limits",
         "discard": "new",
         "max_age": 0,
@@ -58,7 +74,6 @@ pub(super) fn bucket(config: &config::Nats, names: &Names) -> Value {
         "max_msgs_per_subject": 1,
         "storage": config.storage.as_str(),
         "num_replicas": config.replicas,
-        "deny_delete": true,
         "allow_rollup_hdrs": true,
         "allow_direct": true,
     })
@@ -99,7 +114,9 @@ pub(super) async fn provide(client: &Client, wanted: &Value) -> Result<Described
 /// The settings that are not as they have to be: the name of each, and both values.
 pub(super) fn differences(wanted: &Value, found: &Value) -> Vec<(String, String, String)> {
     let mut differ = Vec::new();
-    let all = wanted.as_object().into_iter().flatten().filter(|(key, _)| *key != "description");
+    // Neither is of any consequence once the stream is there.
+    let matters = |key: &str| !["description", "first_seq"].contains(&key);
+    let all = wanted.as_object().into_iter().flatten().filter(|(key, _)| matters(key));
     for (key, value) in all {
         let there = found.get(key).unwrap_or(&Value::Null);
         let same = match (value, there) {

@@ -1,5 +1,7 @@
 //! What only this engine can do, and what can only go wrong here; the rest is in the conformance suite.
 
+mod fences;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,7 +11,8 @@ use super::*;
 use crate::{
     broker::{Broker, Line, tests::served::NatsServer},
     lifecycle::{Lifecycle, Phase},
-    types::{ClientId, Dedupe, NewEvent, Operation, Producer, Published, Seq, SessionId},
+    log::Position,
+    types::{ClientId, Cursor, Dedupe, NewEvent, Operation, Producer, Published, Seq, SessionId, Timestamp},
 };
 
 const LIMITS: Limits = Limits {
@@ -201,6 +204,56 @@ async fn a_publish_is_answered_also_if_its_event_does_not_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_that_is_ahead_is_waited_for_and_one_that_leads_nowhere_is_not() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (replica, client) = (trusting(&server).await, outsider(&server).await);
+    let line = replica.open("a", LIMITS).await;
+    let first = publish(&line, "first").await.cursor;
+    let place = unheard(&client, "a", publish_unseen(&client, "a", "shown elsewhere")).await;
+    let cursor = |offset| Cursor { offset, time: Timestamp(0), ..first };
+    assert_eq!(line.log().read().position(cursor(place)), Position::Diverged, "nobody has heard of it");
+    line.reaches(cursor(place)).await.unwrap();
+    assert_eq!((line.log().read().position(cursor(place)), content(&line).len()), (Position::Kept, 2));
+    line.reaches(cursor(place + 100)).await.unwrap();
+    assert_eq!(line.log().read().position(cursor(place + 100)), Position::Diverged);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_of_an_epoch_that_is_not_known_here_yet_leads_to_it() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (one, two, client) = (replica(&server).await, trusting(&server).await, outsider(&server).await);
+    let (here, there) = (one.open("a", LIMITS).await, two.open("a", LIMITS).await);
+    let before = publish(&here, "before").await.cursor;
+    let stream = Names::new("bowline", 2).stream(Names::new("bowline", 2).partition("a"));
+    call(&client, &format!("STREAM.DELETE.{stream}"), &json!({})).await;
+    eventually("it has changed", || here.log().read().head().epoch != before.epoch).await;
+    here.seen().await.unwrap();
+    let after = publish(&here, "after").await.cursor;
+    there.reaches(after).await.unwrap();
+    assert_eq!((there.log().read().head(), content(&there).len()), (after, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_fails_at_once_when_nobody_was_reached_for_as_long_as_one_is_tried() {
+    let Some(mut server) = NatsServer::start().await else { return };
+    let replica = Replica::start(&server, |config| config.publish_timeout = Duration::from_secs(1)).await.unwrap();
+    let line = replica.open("a", LIMITS).await;
+    server.kill();
+    line.publish(event("x")).outcome().await.unwrap_err();
+    sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    let failure = line.publish(event("x")).outcome().await.unwrap_err();
+    assert_eq!(failure.reason, Reason::Broker, "nothing was done");
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    server.run().await;
+    let begun = Instant::now();
+    while line.publish(event("x")).outcome().await.is_err() {
+        assert!(begun.elapsed() < LIMIT, "it never goes on");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_replica_has_stored_is_a_repeat_here() {
     let Some(server) = NatsServer::start().await else { return };
     let (one, two) = (replica(&server).await, replica(&server).await);
@@ -349,7 +402,7 @@ async fn keys_die_with_their_session_on_every_replica_unless_they_are_set_again(
     put(&here, "theirs", "s").await;
     let last = put(&there, "theirs", "t").await;
     eventually("it is known here", || here.log().read().last() == last.cursor.offset).await;
-    here.remove_owned(&producer("s"));
+    here.remove_owned(&producer("s"), None);
     let names = |line: &Line| -> Vec<bytes::Bytes> {
         line.log().read().keys().unwrap().list(b"", 10).into_iter().map(|(key, ..)| key.clone()).collect()
     };
@@ -361,15 +414,15 @@ async fn keys_die_with_their_session_on_every_replica_unless_they_are_set_again(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_stored_after_the_end_of_its_session_is_removed() {
-    let Some(mut server) = NatsServer::start().await else { return };
+    let Some(server) = NatsServer::start().await else { return };
     let replica = Replica::start(&server, |config| config.publish_timeout = Duration::from_secs(1)).await.unwrap();
     let line = replica.open("a", KEYED).await;
-    server.kill();
+    server.signal("-STOP");
     let put = NewEvent { key: "mine".into(), scope: Some(producer("s")), ..event("x") };
     let failure = line.publish(put).outcome().await.unwrap_err();
     assert_eq!(failure.reason, Reason::UnknownOutcome);
-    line.remove_owned(&producer("s"));
-    server.run().await;
+    line.remove_owned(&producer("s"), None);
+    server.signal("-CONT");
     eventually("it was set", || line.log().read().head().offset > 0).await;
     eventually("it is removed", || line.log().read().keys().map(crate::log::Keys::len) == Some(0)).await;
 }
@@ -383,7 +436,7 @@ async fn nothing_is_kept_on_the_servers_for_those_who_read() {
     }
     let account = call(&client, "INFO", &json!({})).await;
     assert_eq!(account["consumers"], 0, "{account}");
-    assert_eq!(account["streams"], 3, "two partitions and the epochs");
+    assert_eq!(account["streams"], 4, "two partitions and two buckets");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,10 +8,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{Engine, api, api::Problem, entry::Entry};
+use super::{Engine, api, api::Problem, entry::Entry, names::CANARY};
 
 /// Partitions that are looked at at once.
 const AT_ONCE: usize = 4;
+/// So long without any answer, and another server is asked. A stream that has lost its leader has another one sooner.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How often a look begins anew at most.
+const ANEW: usize = 3;
 /// A stream that seems to have lost something is looked at so often before it is believed, with so much time between: a
 /// new leader may not have caught up with itself.
 const DOUBTS: (usize, Duration) = (3, Duration::from_millis(700));
@@ -20,21 +24,47 @@ const DOUBTS: (usize, Duration) = (3, Duration::from_millis(700));
 pub(super) async fn run(engine: Arc<Engine>) {
     let mut ticks = interval(engine.config.check_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut answered = Instant::now();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = engine.alarm.notified() => {}
         }
-        let checks = stream::iter(engine.open_entries()).map(|(partition, entries)| {
-            let engine = &engine;
-            async move {
-                if let Err(problem) = check(engine, partition, &entries).await {
-                    tracing::warn!(partition, %problem, "a stream could not be looked at");
-                }
-            }
-        });
-        checks.buffer_unordered(AT_ONCE).collect::<()>().await;
+        if look_anew(&engine).await {
+            answered = Instant::now();
+        } else if answered.elapsed() >= PATIENCE {
+            // It may be one that has lost the others.
+            tracing::warn!("the NATS server answers nothing that it is asked; another one is looked for");
+            engine.links.move_on().await;
+            answered = Instant::now();
+        }
     }
+}
+
+/// Looks, and begins anew when the alarm rings meanwhile: what was asked before may never be answered.
+async fn look_anew(engine: &Arc<Engine>) -> bool {
+    for _ in 0..ANEW {
+        tokio::select! {
+            answered = look(engine) => return answered,
+            () = engine.alarm.notified() => {}
+        }
+    }
+    look(engine).await
+}
+
+/// Looks at every partition with topics that are open here. True if anybody has answered.
+async fn look(engine: &Arc<Engine>) -> bool {
+    let mut entries = engine.open_entries();
+    // There is always one to look at, by which it is seen whether anybody answers.
+    entries.entry(engine.names.partition(CANARY)).or_default();
+    let checks = stream::iter(entries).map(async |(partition, entries)| {
+        let checked = check(engine, partition, &entries).await;
+        if let Err(problem) = &checked {
+            tracing::warn!(partition, %problem, "a stream could not be looked at");
+        }
+        checked.is_ok()
+    });
+    checks.buffer_unordered(AT_ONCE).fold(false, |any, answered| std::future::ready(any || answered)).await
 }
 
 async fn check(engine: &Arc<Engine>, partition: u16, entries: &[Arc<Entry>]) -> Result<(), Problem> {

@@ -52,7 +52,7 @@ async fn a_server_that_nobody_used_is_found_fit_and_left_as_it_is() {
     let (text, code) = doctor(&own, false).await;
     assert!(line(&text, "ok", "server").contains("of version 2."), "{text}");
     line(&text, "ok", "jetstream");
-    assert!(line(&text, "ok", "stream").contains("none of the 3 streams is there"));
+    assert!(line(&text, "ok", "stream").contains("none of the 4 streams is there"));
     assert!(line(&text, "warning", "max_payload").contains("connection.max_message_size is 5.0 MiB"));
     assert!(line(&text, "warning", "settings").contains("kept by one server"));
     assert!(line(&text, "warning", "sync").contains("sync_interval: always"));
@@ -67,7 +67,7 @@ async fn streams_are_held_to_the_settings_and_what_differs_is_said_with_what_to_
     let servers = settings(&nats);
     let own: Vec<_> = servers.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let (text, code) = doctor(&own, false).await;
-    assert!(line(&text, "ok", "stream").contains("3 are as they have to be: kept for 1day"), "{text}");
+    assert!(line(&text, "ok", "stream").contains("4 are as they have to be: kept for 1day"), "{text}");
     assert!(line(&text, "ok", "epoch").contains("of 2 streams"));
     assert!(line(&text, "ok", "clock").contains("differ by"));
     assert_eq!(code, 0);
@@ -91,7 +91,7 @@ async fn what_cannot_work_is_a_problem() {
     assert!(line(&text, "problem", "server").contains("nats://127.0.0.1:1 does not let us in"));
     assert_eq!(code, 1);
 
-    let Some(plain) = NatsServer::start_with(&["--jetstream=false"]).await else { return };
+    let Some(plain) = NatsServer::start_plain().await else { return };
     let servers = settings(&plain);
     let own: Vec<_> = servers.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let (text, code) = doctor(&own, false).await;

@@ -135,8 +135,8 @@ pub(super) async fn jetstream(client: &Client, config: &config::Nats, found: &mu
         let says = format!("the account may keep nothing in {}", config.storage.as_str());
         found.push(Finding::problem(check, says, "raise its limit in the servers' configuration"));
     }
-    // The partitions, and the bucket of epochs.
-    let wanted = i64::from(config.partitions) + 1;
+    // The partitions, and the buckets of epochs and of replicas.
+    let wanted = i64::from(config.partitions) + 2;
     if (0..wanted).contains(&max_streams) {
         let says = format!("the account may have {max_streams} streams, and {wanted} are needed");
         let advice = "raise its limit, or lower broker.nats.partitions before there are streams";

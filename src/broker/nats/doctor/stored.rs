@@ -30,7 +30,7 @@ const CLOCKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 pub(super) async fn examine(client: &Client, config: &config::Nats, window: Duration, found: &mut Vec<Finding>) {
     let names = Names::new(&config.prefix, config.partitions);
     let wanted = (0..config.partitions).map(|partition| streams::partition(config, &names, partition, window));
-    let wanted: Vec<Value> = wanted.chain([streams::bucket(config, &names)]).collect();
+    let wanted: Vec<Value> = wanted.chain([streams::epochs(config, &names), streams::fleet(config, &names)]).collect();
     let count = wanted.len();
     let looked = stream::iter(wanted).map(|wanted| async move {
         let name = wanted["name"].as_str().unwrap_or_default().to_owned();

@@ -1,0 +1,73 @@
+//! A cursor that another replica has given out may be ahead of what has come here: events are heard a moment later, and of
+//! another epoch only the next look at the stream tells.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout};
+
+use super::{
+    api,
+    entry::{Entry, unreachable},
+};
+use crate::{error::Failure, types::Cursor};
+
+/// How long what is known to be there may take to come here.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// See [`crate::broker::Line::reaches`].
+pub(super) async fn reach(entry: &Arc<Entry>, cursor: Cursor) -> Result<(), Failure> {
+    if is_other_epoch(entry, cursor) {
+        look_for_epoch(entry).await?;
+        if is_other_epoch(entry, cursor) {
+            return Ok(());
+        }
+    }
+    if !is_ahead(entry, cursor) {
+        return Ok(());
+    }
+    let engine = &entry.engine;
+    let (stream, subject) = (engine.names.stream(entry.partition), engine.names.log(entry.partition, &entry.topic));
+    let newest = {
+        let _turn = engine.questions.acquire().await;
+        api::newest(&engine.links.asking, &stream, &subject).await
+    };
+    let newest = newest.map_err(|problem| {
+        tracing::debug!(topic = entry.topic, %problem, "a cursor is ahead, and nobody says what there is");
+        unreachable()
+    })?;
+    // If the topic ends before it, it is a place that never was, or is no more.
+    if let Some(newest) = newest.map(|stored| stored.seq).filter(|newest| *newest >= cursor.offset) {
+        entry.want(newest);
+        let arrived = timeout(ARRIVAL_TIMEOUT, entry.arrived(cursor.offset)).await;
+        return arrived.map_err(|_| unreachable());
+    }
+    Ok(())
+}
+
+fn is_other_epoch(entry: &Entry, cursor: Cursor) -> bool {
+    entry.log().read().head().epoch != cursor.epoch
+}
+
+/// Of a topic of which nothing is known, every place is as good.
+fn is_ahead(entry: &Entry, cursor: Cursor) -> bool {
+    let log = entry.log().read();
+    log.last() != 0 && cursor.offset > log.head().offset.max(log.last())
+}
+
+/// Takes the epoch that there is by now, and waits for its log to be in sight.
+async fn look_for_epoch(entry: &Arc<Entry>) -> Result<(), Failure> {
+    let (engine, known) = (&entry.engine, entry.engine.epoch(entry.partition));
+    let looked = async {
+        let description = engine.description_after(entry.partition, Instant::now()).await?;
+        engine.agree(entry.partition, description, None).await
+    };
+    if let Err(problem) = looked.await {
+        tracing::debug!(topic = entry.topic, %problem, "a cursor is of another epoch, and nobody says which there is");
+        return Err(unreachable());
+    }
+    if engine.epoch(entry.partition) == known {
+        return Ok(());
+    }
+    let shown = timeout(ARRIVAL_TIMEOUT, entry.shows(engine.epoch(entry.partition))).await;
+    shown.map_err(|_| unreachable())
+}
