@@ -9,7 +9,7 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run release image image-test test sim fuzz chart alerts jaeger lint fmt doc bench cost ci tools
+.PHONY: help run cluster release image image-test test sim fuzz chart alerts jaeger lint fmt doc bench cost ci tools
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,12 @@ help: ## Print this list.
 # A debug build, dependencies included: what counts for a newcomer is the time to the first chat.
 run: ## Serve on 127.0.0.1:50051, admin port 127.0.0.1:9090; nothing but Rust needs to be installed.
 	cargo run --locked -- serve
+
+# A debug build too. More ports of loopback: deploy/cluster/run says which; CLUSTER_OFFSET is added to each.
+cluster: ## Serve from three replicas over three NATS servers, on loopback, until Ctrl-C.
+	@.ci/tools nats
+	cargo build --locked --features nats
+	@BOWLINE="$${CARGO_TARGET_DIR:-target}/debug/bowline" deploy/cluster/run
 
 release: ## Build the program that is to serve: optimised, with its allocator and NATS; it is target/release/bowline.
 	cargo build --locked --release --features jemalloc,nats

@@ -144,7 +144,7 @@ impl Nats {
             topics: topics.clone(),
             config,
         });
-        engine.prepare_all().await.map_err(|problem| Unusable(problem.to_string()))?;
+        engine.prepare_in_time().await.map_err(|problem| Unusable(problem.to_string()))?;
         let fleet = Fleet::join(&engine, name).await.map_err(|problem| Unusable(problem.to_string()))?;
         tasks.spawn_until_stopped("streams", watch::run(engine.clone()));
         let canary = Arc::new(Entry::new(engine.clone(), CANARY.to_owned(), super::CANARY, Total::default()));

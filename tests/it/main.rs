@@ -10,6 +10,8 @@ mod auth;
 mod bridges;
 mod cli;
 mod client;
+#[cfg(feature = "nats")]
+mod cluster;
 #[path = "../support/collector.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
 mod collector;

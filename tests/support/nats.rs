@@ -171,7 +171,7 @@ fn said_ports(folder: &Path) -> Option<Ports> {
 }
 
 /// The program, as `.ci/tools interop` installs it.
-fn find() -> Option<PathBuf> {
+pub fn find() -> Option<PathBuf> {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin");
     let folders = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
     let found = [ours].into_iter().chain(folders).map(|folder| folder.join("nats-server")).find(|path| path.is_file());

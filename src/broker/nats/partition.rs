@@ -6,7 +6,7 @@ use futures_util::{TryStreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::{
     sync::{self, watch},
-    time::Instant,
+    time::{Duration, Instant, sleep},
 };
 
 use super::{
@@ -17,6 +17,8 @@ use super::{
 
 /// Streams that are asked about at once when the engine starts.
 const AT_ONCE: usize = 8;
+/// How long is waited before they are asked about again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
@@ -129,6 +131,21 @@ impl Engine {
     /// What the stream holds; see [`Engine::description_after`].
     pub(super) async fn state_after(&self, partition: u16, moment: Instant) -> Result<StreamState, Problem> {
         Ok(self.description_after(partition, moment).await?.state)
+    }
+
+    /// [`prepare_all`](Self::prepare_all), tried again until `start_timeout` is over: servers that have just started may not
+    /// have agreed yet on who leads, and replicas that start together make the same streams.
+    pub(super) async fn prepare_in_time(&self) -> Result<(), Problem> {
+        let deadline = Instant::now() + self.config.start_timeout;
+        loop {
+            match self.prepare_all().await {
+                Err(problem) if problem.may_pass() && Instant::now() < deadline => {
+                    tracing::warn!(%problem, "the streams are not as they have to be yet");
+                    sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Sees to it that every stream is there, is as it has to be, and has an epoch.

@@ -12,6 +12,8 @@ use super::{
 };
 use crate::types::Timestamp;
 
+/// A cluster that is still coming together: too few of its servers are known, nobody leads, or too few answer.
+const NOT_YET: [u64; 3] = [10005, 10008, 10023];
 /// Where a stream says how many there are of them.
 const PARTITIONS: &str = "bowline.partitions";
 
@@ -93,7 +95,9 @@ pub(super) async fn provide(client: &Client, wanted: &Value) -> Result<Described
             tracing::info!(stream = name, "making a stream");
             let made = api::create_stream(client, name, wanted).await;
             made.map_err(|problem| match problem {
-                Problem::Refused { text, .. } => Problem::Unfit(format!("the stream {name} cannot be made: {text}")),
+                Problem::Refused { code, text } if !NOT_YET.contains(&code) => {
+                    Problem::Unfit(format!("the stream {name} cannot be made: {text}"))
+                }
                 other => other,
             })?
         }
