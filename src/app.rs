@@ -148,6 +148,7 @@ impl App {
 
         auth.spawn(&health, &tasks);
         canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
+        tasks.spawn_until_stopped("cut off", drain.clone().follow_broker(health.clone(), config.broker.max_cut_off()));
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
         if let Some(level) = LogLevel::of_process() {
