@@ -70,6 +70,7 @@ jaeger: ## Show, in a real Jaeger, a publish and its deliveries while the stream
 lint: tools ## Check format, lints, the protocol's style, dependencies and licences.
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo clippy --locked --lib --bins -- -D warnings
 	buf lint
 	buf format --diff --exit-code
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources

@@ -6,6 +6,7 @@ mod operators;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
     time::{interval, timeout},
@@ -16,8 +17,9 @@ use tower::Layer as _;
 use crate::{
     admin,
     auth::Auth,
+    bridge,
     broker::{
-        self, Broker,
+        self, Broker, Fleet, Matter,
         memory::Memory,
         nats::{Bounds, Nats},
     },
@@ -27,7 +29,7 @@ use crate::{
     drain::{Drain, Order},
     health::Health,
     hub::Hub,
-    lifecycle::{Lifecycle, Phase, Signals},
+    lifecycle::{Lifecycle, Phase, Signals, Tasks},
     log::Total,
     proto,
     registry::Registry,
@@ -95,6 +97,7 @@ impl App {
                     dedupe_window: config.topics.dedupe_window,
                     max_topics: config.topics.max_topics,
                     total: Total::new(config.topics.max_total_history.as_u64()),
+                    metrics: metrics.clone(),
                 };
                 let (nats, node) = (config.broker.nats.clone(), config.server.node_name());
                 let started = Nats::start(nats, bounds, &node, lifecycle.tasks()).await;
@@ -138,8 +141,8 @@ impl App {
             traces: traces.clone(),
             tasks: tasks.clone(),
         });
-        let drain = Drain::new(config.drain, &lifecycle, &shared.registry);
-        let address = listener.local_addr();
+        share_revocations(&auth, &shared.hub.fleet(), &tasks);
+        let (address, drain) = (listener.local_addr(), Drain::new(config.drain, &lifecycle, &shared.registry));
         let admin = config
             .admin
             .enabled
@@ -149,6 +152,7 @@ impl App {
         auth.spawn(&health, &tasks);
         canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
         tasks.spawn_until_stopped("cut off", drain.clone().follow_broker(health.clone(), config.broker.max_cut_off()));
+        bridge::open(&shared.hub, shared.config.max_payload(), &lifecycle, &metrics);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
         if let Some(level) = LogLevel::of_process() {
@@ -227,6 +231,25 @@ fn in_memory(config: &Config) -> Broker {
     Broker::Memory(Memory::bounded(config.topics.max_topics, total))
 }
 
+/// What is revoked at one replica is at all.
+fn share_revocations(auth: &Arc<Auth>, fleet: &Fleet, tasks: &Tasks) {
+    if !fleet.is_shared() || auth.is_constant() {
+        return;
+    }
+    let (theirs, ours, tasks) = (auth.clone(), fleet.clone(), tasks.clone());
+    fleet.serve(
+        Matter::Revoke,
+        Arc::new(move |content| {
+            let revoked = std::str::from_utf8(&content).map_or(0, |text| theirs.revoke(text));
+            std::future::ready(revoked).boxed()
+        }),
+    );
+    auth.on_revoked(Box::new(move |text| {
+        let fleet = ours.clone();
+        drop(tasks.spawn("revocation", async move { fleet.tell(Matter::Revoke, text.into()).await }));
+    }));
+}
+
 /// The services, and what stands around them: every call is recorded, also those that do not get in.
 fn around<S>(
     services: S,
@@ -267,6 +290,7 @@ async fn housekeeping(shared: Arc<connection::Shared>) {
         let expired = shared.directory.sweep();
         shared.metrics.sessions_expired.inc_by(expired as u64);
         if !shared.auth.is_constant() {
+            shared.auth.expire_told();
             shared.registry.entries().iter().for_each(|entry| entry.review());
         }
     }

@@ -17,6 +17,7 @@ mod issuer;
 mod jwks;
 mod keys;
 mod lists;
+mod revocations;
 mod rights;
 mod token;
 
@@ -43,6 +44,7 @@ pub use self::{
     config::{Config, Issuer as IssuerConfig, Mode},
     identity::Identity,
     keys::FileError,
+    revocations::Tell,
     rights::{Ask, Right, Rights, Rule},
 };
 
@@ -112,6 +114,7 @@ pub struct Auth {
     open: Option<Arc<Rights>>,
     /// Of the files as they were read at the start.
     fingerprint: u64,
+    revocations: revocations::Revocations,
     metrics: Arc<Metrics>,
 }
 
@@ -135,7 +138,8 @@ impl Auth {
             tracing::warn!(key, "an insecure setting is on");
         }
         let fetchers = fetchers.into_iter().flatten().collect();
-        Ok(Self { issuers, fetchers, policy, open, fingerprint, metrics, config })
+        let revocations = revocations::Revocations::default();
+        Ok(Self { issuers, fetchers, policy, open, fingerprint, revocations, metrics, config })
     }
 
     /// True if nothing about a caller can change while it is served.
@@ -233,7 +237,7 @@ impl Auth {
         if policy.version == caller.version {
             return Ok(None);
         }
-        if policy.revoked.names(&caller.identity) {
+        if policy.has_revoked(&caller.identity) {
             return Err(refused("it was revoked"));
         }
         Ok(Some(self.caller_under(&policy, caller.identity.clone())))

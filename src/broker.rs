@@ -26,6 +26,7 @@
 //! A broker never sees a connection, a frame or an identity.
 
 mod config;
+mod fleet;
 #[cfg(test)]
 pub(crate) mod late;
 pub mod memory;
@@ -38,7 +39,8 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, Kind, Nats as NatsConfig, Storage};
+pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage};
+pub use fleet::{Fleet, Handler, Matter, Told};
 
 use std::{
     sync::{Arc, Weak},
@@ -148,6 +150,14 @@ impl Broker {
         }
     }
 
+    /// The bridges by which events come in from elsewhere; see [`nats`].
+    pub fn inlets(&self) -> Vec<nats::Inlet> {
+        match self {
+            Self::Memory(_) => Vec::new(),
+            Self::Nats(nats) => nats.inlets(),
+        }
+    }
+
     /// The server's own topic; see the contract.
     pub fn canary(&self) -> Line {
         match self {
@@ -167,6 +177,14 @@ impl Broker {
     /// Whether there may be topics that [`find`](Self::find) knows nothing of: they are kept elsewhere.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Nats(_))
+    }
+
+    /// The replicas that share it.
+    pub fn fleet(&self) -> Fleet {
+        match self {
+            Self::Memory(_) => Fleet::Alone,
+            Self::Nats(nats) => Fleet::Nats(nats.fleet()),
+        }
     }
 
     /// Of those, topics whose name starts with `prefix` and comes after `after`, ordered, at most `limit`.

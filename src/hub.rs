@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    broker::{Broker, Line, Publishing},
+    broker::{Broker, Fleet, Line, Publishing, nats},
     error::{Failure, Reason},
     log::Limits,
     planted::{self, Bug},
@@ -185,9 +185,19 @@ impl Hub {
         Ok(line)
     }
 
+    /// The bridges by which events come in from elsewhere; see [`Broker::inlets`].
+    pub fn inlets(&self) -> Vec<nats::Inlet> {
+        self.broker.inlets()
+    }
+
     /// The server's own topic, by which it finds out whether topics work. No client can reach or see it.
     pub fn canary(&self) -> Line {
         self.broker.canary()
+    }
+
+    /// The replicas that share the broker.
+    pub fn fleet(&self) -> Fleet {
+        self.broker.fleet()
     }
 
     /// Topics by name; see [`Broker::list`]. With each, its class and how many sessions read it here.

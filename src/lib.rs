@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod telemetry;
 
 // Core: knows no sockets, no TLS, no HTTP.
+pub mod bridge;
 pub mod broker;
 pub mod canary;
 pub mod drain;

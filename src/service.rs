@@ -39,7 +39,7 @@ pub fn routes(shared: &Arc<Shared>, health: &Health) -> Result<Routes, tonic_ref
     }
     let limit = shared.config.decode_limit();
     let topics = topics::Topics::new(shared);
-    let connections = connections::Connections::new(shared.registry.clone());
+    let connections = connections::Connections::new(shared.registry.clone(), shared.hub.fleet());
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
     Ok(Routes::new(stream::StreamService::new(shared.clone()))

@@ -171,6 +171,9 @@ fn touched() -> Metrics {
     for certificate in words::TlsCertificate::ALL {
         metrics.tls_not_after(*certificate, Timestamp::now());
     }
+    for link in words::Link::ALL {
+        metrics.broker_link(*link, true);
+    }
     metrics.rpc_started(rpc.0, rpc.1, rpc.2);
     metrics.rpc_handled(rpc.0, rpc.1, rpc.2, Code::Ok);
     metrics.rpc_duration(rpc.0, rpc.1, rpc.2, Duration::ZERO);

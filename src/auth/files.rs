@@ -21,12 +21,14 @@ use crate::{error::Failure, health::Health, lifecycle::Tasks};
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// What all callers are judged by.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Policy {
     /// Rises with every change.
     pub(super) version: u64,
     pub(super) rules: Vec<Rule>,
     pub(super) revoked: Revoked,
+    /// What is revoked as other replicas say.
+    pub(super) told: Revoked,
     pub(super) api_keys: ApiKeys,
 }
 
@@ -39,12 +41,16 @@ impl Policy {
         };
         let revoked = named(&config.revoked_file).map(|path| Revoked::read(&path)).transpose()?.unwrap_or_default();
         let api_keys = named(&config.api_key_file).map(|path| ApiKeys::read(&path)).transpose()?.unwrap_or_default();
-        Ok(Self { version, rules, revoked, api_keys })
+        Ok(Self { version, rules, revoked, told: Revoked::default(), api_keys })
+    }
+
+    pub(super) fn has_revoked(&self, identity: &Identity) -> bool {
+        self.revoked.names(identity) || self.told.names(identity)
     }
 
     /// The identity, unless it was revoked: TOKEN_INVALID.
     pub(super) fn admits(&self, identity: Identity) -> Result<Identity, Failure> {
-        if self.revoked.names(&identity) { Err(refused("it was revoked")) } else { Ok(identity) }
+        if self.has_revoked(&identity) { Err(refused("it was revoked")) } else { Ok(identity) }
     }
 }
 
@@ -86,12 +92,18 @@ impl Auth {
         let read = |issuer: &Arc<super::Issuer>| keys::from_files(issuer.config());
         let keys = self.issuers.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let before = self.policy.read().clone();
-        let policy = Policy::read(&self.config, before.version + 1)?;
+        let mut policy = Policy::read(&self.config, before.version + 1)?;
         for (issuer, keys) in self.issuers.iter().zip(keys) {
             issuer.set_keys_of_files(keys);
         }
         tracing::info!(version = policy.version, rules = policy.rules.len(), "keys and rules were read again");
-        *self.policy.write() = Arc::new(policy);
+        self.revocations.read(&before.revoked, &policy.revoked);
+        // Others may have said more meanwhile.
+        let mut now = self.policy.write();
+        policy.told = now.told.clone();
+        policy.told.remove(&policy.revoked);
+        policy.version = policy.version.max(now.version + 1);
+        *now = Arc::new(policy);
         Ok(())
     }
 }

@@ -1,5 +1,9 @@
 //! `[broker]`: where events are kept, and how.
 
+mod bridge;
+
+pub use bridge::{Bridge, Direction};
+
 use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
@@ -11,6 +15,8 @@ const MAX_PARTITIONS: u16 = 256;
 const MAX_REPLICAS: u8 = 5;
 /// History is kept for at least so many checks: what ran out before it was missed could not be missed any more.
 const CHECKS_KEPT: u32 = 10;
+/// Shorter, and a replica would be lost for a pause of its servers.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// `[broker]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +84,11 @@ pub struct Nats {
     /// How long a replica may be cut off before its clients are told to move; 0 leaves them where they are.
     #[serde(with = "humantime_serde")]
     pub max_cut_off: Duration,
+    /// After how long without a sign of life a replica is lost to the others.
+    #[serde(with = "humantime_serde")]
+    pub replica_timeout: Duration,
+    /// Subjects that lead into topics, and topics that lead out to subjects.
+    pub bridges: Vec<Bridge>,
 }
 
 /// What events are kept in.
@@ -122,6 +133,8 @@ impl Default for Nats {
             publish_timeout: Duration::from_secs(10),
             check_interval: Duration::from_secs(5),
             max_cut_off: Duration::from_secs(10),
+            replica_timeout: Duration::from_secs(10),
+            bridges: Vec::new(),
         }
     }
 }
@@ -138,8 +151,9 @@ impl Config {
         if self.kind == Kind::Memory {
             return Vec::new();
         }
-        let problems = self.nats.problems(dedupe_window);
-        problems.into_iter().map(|(key, sentence)| (format!("nats.{key}"), sentence)).collect()
+        let problems = self.nats.problems(dedupe_window).into_iter().map(|(key, sentence)| (key.to_owned(), sentence));
+        let of_bridges = bridge::problems(&self.nats.bridges, &self.nats.prefix);
+        problems.chain(of_bridges).map(|(key, sentence)| (format!("nats.{key}"), sentence)).collect()
     }
 }
 
@@ -178,6 +192,7 @@ impl Nats {
         for (key, time) in times.into_iter().chain([("check_interval", self.check_interval)]) {
             check(time < Duration::from_millis(100), key, "must be at least 100ms".into());
         }
+        check(self.replica_timeout < LEAST_TIMEOUT, "replica_timeout", "must be at least 1s".into());
         let least = self.check_interval.saturating_mul(CHECKS_KEPT).max(dedupe_window);
         let sentence = format!(
             "must be at least {}: topics.dedupe_window, and {CHECKS_KEPT} times check_interval, so that nothing runs out \
@@ -206,7 +221,7 @@ mod tests {
     #[test]
     fn each_wrong_setting_is_named() {
         type Change = fn(&mut Nats);
-        let cases: [(&str, Change); 10] = [
+        let cases: [(&str, Change); 11] = [
             ("servers", |nats| nats.servers = vec!["localhost".into()]),
             ("servers", |nats| nats.servers = vec!["nats://me:secret@localhost".into()]),
             ("credentials_file", |nats| {
@@ -219,6 +234,7 @@ mod tests {
             ("partitions", |nats| nats.partitions = 0),
             ("replicas", |nats| nats.replicas = 2),
             ("check_interval", |nats| nats.check_interval = Duration::ZERO),
+            ("replica_timeout", |nats| nats.replica_timeout = Duration::from_millis(900)),
             ("max_age", |nats| nats.max_age = Duration::from_secs(60)),
         ];
         for (key, change) in cases {

@@ -8,9 +8,11 @@
 //! The log that readers see is a mirror of that, in the memory of this replica, and holds what the topic's rule says.
 
 mod api;
+mod bridge;
 mod doubts;
 mod entry;
 mod epochs;
+mod fleet;
 mod follower;
 mod history;
 mod links;
@@ -38,14 +40,18 @@ use crate::{
     error::{Failure, Reason},
     lifecycle::Tasks,
     log::{Limits, Total},
-    types::{Durability, Topic},
+    telemetry::metrics::Metrics,
+    types::{Cursor, Durability, NewEvent, Topic},
 };
 use api::{Batch, Heads, Problem};
+use bridge::Outlet;
 use links::Links;
 use names::{CANARY, Names};
 use partition::Partition;
 
+pub use bridge::{Hearing, Inlet};
 pub use entry::Entry;
+pub use fleet::Fleet;
 
 /// Questions that are under way at once: the servers drop all that wait where too many do.
 const QUESTIONS: usize = 32;
@@ -69,6 +75,7 @@ pub struct Nats {
     /// Logs of a single session, which nobody else sees.
     private: Memory,
     canary: Arc<Entry>,
+    fleet: Arc<Fleet>,
 }
 
 /// What all topics share.
@@ -82,6 +89,9 @@ pub(super) struct Engine {
     /// What a stored event is safe from.
     durability: Durability,
     questions: Semaphore,
+    metrics: Arc<Metrics>,
+    /// Where events leave by bridges; none if there are no bridges.
+    outlet: Option<Outlet>,
     /// Rings when something may have been missed.
     alarm: Arc<Notify>,
     tasks: Tasks,
@@ -103,6 +113,8 @@ pub struct Bounds {
     pub max_topics: usize,
     /// Where what they hold is counted.
     pub total: Total,
+    /// Where everything else is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Nats {
@@ -110,7 +122,9 @@ impl Nats {
     /// what the servers show for this replica.
     pub async fn start(config: config::Nats, bounds: Bounds, name: &str, tasks: &Tasks) -> Result<Self, Unusable> {
         let alarm = Arc::new(Notify::new());
-        let links = Links::open(&config, name, &alarm).await.map_err(|problem| Unusable(problem.to_string()))?;
+        let links = Links::open(&config, name, &alarm, &bounds.metrics).await;
+        let links = links.map_err(|problem| Unusable(problem.to_string()))?;
+        let outlet = links.bridging.clone().map(|client| Outlet::open(client, bounds.metrics.clone(), tasks));
         let topics = Arc::new(RwLock::new(BTreeMap::new()));
         let engine = Arc::new(Engine {
             window: bounds.dedupe_window,
@@ -119,17 +133,20 @@ impl Nats {
             partitions: (0..config.partitions).map(|_| Partition::default()).collect(),
             durability: if config.replicas > 1 { Durability::Replicated } else { Durability::Accepted },
             questions: Semaphore::new(QUESTIONS),
+            metrics: bounds.metrics,
+            outlet,
             alarm,
             tasks: tasks.clone(),
             topics: topics.clone(),
             config,
         });
         engine.prepare_all().await.map_err(|problem| Unusable(problem.to_string()))?;
+        let fleet = Fleet::join(&engine, name).await.map_err(|problem| Unusable(problem.to_string()))?;
         tasks.spawn_until_stopped("streams", watch::run(engine.clone()));
         let canary = Arc::new(Entry::new(engine.clone(), CANARY.to_owned(), super::CANARY, Total::default()));
         drop(tasks.spawn("topic", follower::run(canary.clone())));
         let private = Memory::bounded(0, bounds.total);
-        Ok(Self { engine, topics, max_topics: bounds.max_topics, private, canary })
+        Ok(Self { engine, topics, max_topics: bounds.max_topics, private, canary, fleet })
     }
 
     pub(super) fn open(&self, topic: &Topic, limits: Limits) -> Result<Arc<Entry>, Failure> {
@@ -155,8 +172,18 @@ impl Nats {
         self.topics.read().get(topic).cloned()
     }
 
+    /// The bridges that lead in.
+    pub(super) fn inlets(&self) -> Vec<Inlet> {
+        let engine = &self.engine;
+        engine.links.bridging.as_ref().map_or_else(Vec::new, |client| bridge::inlets(&engine.config, client))
+    }
+
     pub(super) fn private(&self) -> &Memory {
         &self.private
+    }
+
+    pub(super) fn fleet(&self) -> Arc<Fleet> {
+        self.fleet.clone()
     }
 
     pub(super) fn canary(&self) -> Arc<Entry> {
@@ -232,6 +259,13 @@ impl Engine {
             open.entry(entry.partition).or_default().push(entry.clone());
         }
         open
+    }
+
+    /// An event was stored by a publish of this replica: it leaves by the bridges of its topic.
+    fn bridge_out(&self, entry: &Entry, event: &NewEvent, cursor: Cursor) {
+        if let Some(outlet) = self.outlet.as_ref().filter(|_| !event.is_bridged) {
+            outlet.send(entry, event, cursor);
+        }
     }
 
     /// Records of a topic from `from` on; see [`api::records`].

@@ -5,14 +5,20 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 
-use super::{Listener, Publishing, config, memory::Memory};
+use super::{
+    Listener, Publishing, config,
+    fleet::{Handler, Matter, Told},
+    memory::Memory,
+};
 use crate::{
     error::Failure,
     lifecycle::Tasks,
     log::{Limits, Log, Total},
+    telemetry::metrics::{Metrics, words::BridgeIn},
     types::{Cursor, NewEvent, Producer, Topic},
 };
 
@@ -29,6 +35,10 @@ pub enum Nats {}
 #[derive(Debug)]
 pub enum Entry {}
 
+/// See the module.
+#[derive(Debug)]
+pub enum Fleet {}
+
 /// What the engine would be to hold to.
 #[derive(Debug)]
 pub struct Bounds {
@@ -38,6 +48,42 @@ pub struct Bounds {
     pub max_topics: usize,
     /// Where what they hold would be counted.
     pub total: Total,
+    /// Where everything else would be.
+    pub metrics: Arc<Metrics>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Inlet {}
+
+/// See the module.
+#[derive(Debug)]
+pub enum Hearing {}
+
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+impl Inlet {
+    /// There is none.
+    pub fn subject(&self) -> &str {
+        match *self {}
+    }
+
+    /// There is none.
+    pub async fn hear(self) -> Result<Hearing, Unusable> {
+        match self {}
+    }
+}
+
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+impl Hearing {
+    /// There is none.
+    pub async fn next(&mut self) -> Option<Result<(Topic, NewEvent), BridgeIn>> {
+        match *self {}
+    }
+
+    /// There is none.
+    pub async fn stop(&mut self) {
+        match *self {}
+    }
 }
 
 #[allow(clippy::unused_async, reason = "as it is where there is one")]
@@ -55,7 +101,15 @@ impl Nats {
         match *self {}
     }
 
+    pub(super) fn inlets(&self) -> Vec<Inlet> {
+        match *self {}
+    }
+
     pub(super) fn private(&self) -> &Memory {
+        match *self {}
+    }
+
+    pub(super) fn fleet(&self) -> Arc<Fleet> {
         match *self {}
     }
 
@@ -76,6 +130,17 @@ impl Nats {
     }
 
     pub(super) fn topic_count(&self) -> usize {
+        match *self {}
+    }
+}
+
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+impl Fleet {
+    pub(super) fn serve(&self, _: Matter, _: Handler) {
+        match *self {}
+    }
+
+    pub(super) async fn tell(&self, _: Matter, _: Bytes) -> Told {
         match *self {}
     }
 }

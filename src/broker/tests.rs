@@ -63,13 +63,21 @@ impl Bench {
 }
 
 async fn engines() -> Vec<Bench> {
-    let mut engines = vec![Bench::Memory(Broker::Memory(Memory::new(3)))];
-    #[cfg(feature = "nats")]
-    if let Some(server) = NatsServer::start().await {
-        let replica = super::nats::tests::Replica::start(&server, |_| {}).await.unwrap();
-        engines.push(Bench::Nats(replica, server));
-    }
-    engines
+    let memory = Bench::Memory(Broker::Memory(Memory::new(3)));
+    [memory].into_iter().chain(on_nats().await).collect()
+}
+
+#[cfg(feature = "nats")]
+async fn on_nats() -> Option<Bench> {
+    let server = NatsServer::start().await?;
+    let replica = super::nats::tests::Replica::start(&server, |_| {}).await.unwrap();
+    Some(Bench::Nats(replica, server))
+}
+
+/// A build without it has nothing to ask.
+#[cfg(not(feature = "nats"))]
+async fn on_nats() -> Option<Bench> {
+    None
 }
 
 fn topic(name: &str) -> Topic {

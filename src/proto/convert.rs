@@ -74,6 +74,7 @@ impl v1::NewEvent {
             dedupe: Dedupe { id: (!self.dedupe_id.is_empty()).then_some(self.dedupe_id), seq: None },
             if_last: self.if_last,
             scope: None,
+            is_bridged: false,
         }
     }
 }

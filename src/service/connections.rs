@@ -1,12 +1,17 @@
-//! `ConnectionService`: the connections of this replica, for operators.
+//! `ConnectionService`: the connections of this replica, for operators; and their end, wherever they are.
 
 use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use serde::{Deserialize, Serialize};
 
 use tonic::{Request, Response, Status};
 
 use super::{caller, page};
 use crate::{
     auth::Ask,
+    broker::{Fleet, Matter, Told},
     error::{Failure, Reason},
     proto::v1::{self, connection_service_server::ConnectionService, disconnect_request::Target},
     registry::{Entry, Registry, SessionStatus, State},
@@ -17,11 +22,47 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Connections {
     registry: Arc<Registry>,
+    fleet: Fleet,
+}
+
+/// Which connections are to be closed, as replicas tell each other.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Closing {
+    ConnectionId(String),
+    ClientId(String),
+}
+
+impl Closing {
+    /// Those of them that are here.
+    fn entries(&self, registry: &Registry) -> Result<Vec<Arc<Entry>>, Invalid> {
+        Ok(match self {
+            Self::ConnectionId(id) => registry.get(ConnectionId::parse(id)?).into_iter().collect(),
+            Self::ClientId(id) => registry.page(Some(&ClientId::parse(id)?), 0, usize::MAX),
+        })
+    }
+
+    /// Closes those that are here; how many that are.
+    fn close(&self, registry: &Registry) -> Result<u32, Invalid> {
+        let entries = self.entries(registry)?;
+        for entry in &entries {
+            entry.close(Failure::new(Reason::Disconnected, "an operator closed the connection"));
+        }
+        Ok(u32::try_from(entries.len()).unwrap_or(u32::MAX))
+    }
 }
 
 impl Connections {
-    pub(super) fn new(registry: Arc<Registry>) -> Self {
-        Self { registry }
+    /// The service; closes what other replicas say is to be closed.
+    pub(super) fn new(registry: Arc<Registry>, fleet: Fleet) -> Self {
+        let here = registry.clone();
+        let close = move |content: Bytes| {
+            let closing = serde_json::from_slice::<Closing>(&content);
+            let closed = closing.map_or(0, |closing| closing.close(&here).unwrap_or(0));
+            std::future::ready(closed).boxed()
+        };
+        fleet.serve(Matter::Disconnect, Arc::new(close));
+        Self { registry, fleet }
     }
 
     fn row(&self, entry: &Entry) -> v1::Connection {
@@ -47,8 +88,7 @@ impl Connections {
     }
 
     fn find(&self, id: &str) -> Result<Arc<Entry>, Failure> {
-        let id = ConnectionId::parse(id)?;
-        self.registry.get(id).ok_or_else(|| Failure::new(Reason::NotFound, format!("there is no connection {id}")))
+        self.registry.get(ConnectionId::parse(id)?).ok_or_else(|| none(id))
     }
 
     fn list(&self, request: &v1::ListConnectionsRequest) -> Result<v1::ListConnectionsResponse, Failure> {
@@ -63,17 +103,32 @@ impl Connections {
         })
     }
 
-    fn disconnect(&self, request: v1::DisconnectRequest) -> Result<v1::DisconnectResponse, Failure> {
-        let entries = match request.target {
-            Some(Target::ConnectionId(id)) => vec![self.find(&id)?],
-            Some(Target::ClientId(id)) => self.registry.page(Some(&ClientId::parse(&id)?), 0, usize::MAX),
+    async fn disconnect(&self, request: v1::DisconnectRequest) -> Result<v1::DisconnectResponse, Failure> {
+        let closing = match request.target {
+            Some(Target::ConnectionId(id)) => Closing::ConnectionId(id),
+            Some(Target::ClientId(id)) => Closing::ClientId(id),
             None => return Err(Invalid::new("target", "must be set").into()),
         };
-        for entry in &entries {
-            entry.close(Failure::new(Reason::Disconnected, "an operator closed the connection"));
+        let here = closing.close(&self.registry)?;
+        let told = match &closing {
+            // A connection is at one replica only.
+            Closing::ConnectionId(_) if here > 0 => Told::default(),
+            _ => self.fleet.tell(Matter::Disconnect, serde_json::to_vec(&closing).unwrap_or_default().into()).await,
+        };
+        let disconnected_count = here.saturating_add(told.found);
+        match &closing {
+            Closing::ConnectionId(id) if disconnected_count == 0 => Err(none(id)),
+            _ => Ok(v1::DisconnectResponse {
+                disconnected_count,
+                replica_count: told.answered.saturating_add(1),
+                silent_count: told.silent,
+            }),
         }
-        Ok(v1::DisconnectResponse { disconnected_count: u32::try_from(entries.len()).unwrap_or(u32::MAX) })
     }
+}
+
+fn none(id: &str) -> Failure {
+    Failure::new(Reason::NotFound, format!("there is no connection {id}"))
 }
 
 fn session_row(session: SessionStatus) -> v1::SessionStatus {
@@ -113,6 +168,6 @@ impl ConnectionService for Connections {
         request: Request<v1::DisconnectRequest>,
     ) -> Result<Response<v1::DisconnectResponse>, Status> {
         caller::of(&request)?.check(Ask::Operate)?;
-        Ok(Response::new(self.disconnect(request.into_inner())?))
+        Ok(Response::new(self.disconnect(request.into_inner()).await?))
     }
 }

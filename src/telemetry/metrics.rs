@@ -20,8 +20,8 @@ use prometheus_client::{
 };
 
 use self::words::{
-    ConnectionEnd, Gap, HandshakeEnd, Recovery, Refusal, SessionEnd, SlowAction, TlsCertificate, TlsReload,
-    TransportEnd,
+    BridgeIn, BridgeOut, BrokerPublish, ConnectionEnd, Gap, HandshakeEnd, Link, Recovery, Refusal, SessionEnd,
+    SlowAction, TlsCertificate, TlsReload, TransportEnd,
 };
 pub use self::{
     histogram::{CountHistogram, Histogram},
@@ -37,6 +37,8 @@ type ByReason = Family<Because, Counter>;
 type ByAction = Family<Action, Counter>;
 /// Gauges by whose certificate it is.
 type ByCertificate = Family<Whose, Gauge>;
+/// Gauges by which connection to the broker it is.
+type ByLink = Family<Which, Gauge>;
 /// Counters by what came of it.
 type ByOutcome = Family<Outcome, Counter>;
 /// Counters by how a session came back.
@@ -60,6 +62,11 @@ struct Action {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Whose {
     certificate: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Which {
+    link: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -180,6 +187,28 @@ instruments! {
     pub insecure_settings: Gauge = "bowline_insecure_settings";
     /// Times that files with keys, rules or names had changed and could not be used: what they said before stays in force.
     pub auth_reload_failures: Counter = "bowline_auth_reload_failures";
+    /// 1 while that connection to the broker is up, else 0. Not there where topics are in memory; the rest of these is 0 there.
+    broker_connected: ByLink = "bowline_broker_connected";
+    /// Times that a connection to the broker came back after it was lost.
+    pub broker_reconnects: Counter = "bowline_broker_reconnects";
+    /// Publishes given to the broker, by what became of them; those of the server's own are among them.
+    broker_publishes: ByOutcome = "bowline_broker_publishes";
+    /// Publishes given to the broker whose outcome is not known yet.
+    pub broker_publishes_active: Gauge = "bowline_broker_publishes_active";
+    /// Times that a publish was sent to the broker again, under the same id, because it had not said what became of it.
+    pub broker_publish_retries: Counter = "bowline_broker_publish_retries";
+    /// Seconds from sending a publish to the broker to its answer, of each time that one came.
+    pub broker_round_trip: Histogram = "bowline_broker_round_trip_seconds";
+    /// Times that events were fetched that had not come by themselves, or not in their order.
+    pub broker_holes_filled: Counter = "bowline_broker_holes_filled";
+    /// Events fetched from the broker: histories of topics that were opened, and what had not come by itself.
+    pub broker_events_fetched: Counter = "bowline_broker_events_fetched";
+    /// Times that a part of what the broker keeps was found to be lost or another: its topics have a new epoch.
+    pub broker_epochs_changed: Counter = "bowline_broker_epochs_changed";
+    /// Messages that came by bridges from NATS, by what became of them; each is counted by one replica.
+    bridge_messages_received: ByOutcome = "bowline_bridge_messages_received";
+    /// Events that were to leave by bridges to NATS, by what became of them; each is counted by one replica.
+    bridge_messages_sent: ByOutcome = "bowline_bridge_messages_sent";
     /// Spans that could not be exported.
     pub telemetry_dropped: Counter = "bowline_telemetry_dropped";
     /// Publishes and calls whose caller asked for a trace when too many did.
@@ -221,6 +250,15 @@ impl Metrics {
         }
         for end in HandshakeEnd::ALL {
             self.handshakes_failed.get_or_create(&Cause { cause: end.as_str() }).inc_by(0);
+        }
+        for outcome in BrokerPublish::ALL {
+            self.broker_publishes.get_or_create(&Outcome { outcome: outcome.as_str() }).inc_by(0);
+        }
+        for outcome in BridgeIn::ALL {
+            self.bridge_messages_received.get_or_create(&Outcome { outcome: outcome.as_str() }).inc_by(0);
+        }
+        for outcome in BridgeOut::ALL {
+            self.bridge_messages_sent.get_or_create(&Outcome { outcome: outcome.as_str() }).inc_by(0);
         }
         for outcome in TlsReload::ALL {
             self.tls_reloads.get_or_create(&Outcome { outcome: outcome.as_str() }).inc_by(0);
@@ -281,6 +319,26 @@ impl Metrics {
     /// The TLS files had changed.
     pub fn tls_reload(&self, outcome: TlsReload) {
         self.tls_reloads.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
+    }
+
+    /// A connection to the broker is up, or is not.
+    pub fn broker_link(&self, link: Link, is_up: bool) {
+        self.broker_connected.get_or_create(&Which { link: link.as_str() }).set(i64::from(is_up));
+    }
+
+    /// A publish that was given to the broker is over.
+    pub fn broker_publish(&self, outcome: BrokerPublish) {
+        self.broker_publishes.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
+    }
+
+    /// A message came by a bridge.
+    pub fn bridge_in(&self, outcome: BridgeIn) {
+        self.bridge_messages_received.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
+    }
+
+    /// An event was to leave by a bridge.
+    pub fn bridge_out(&self, outcome: BridgeOut) {
+        self.bridge_messages_sent.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
     }
 
     /// The process entered `phase`.

@@ -102,6 +102,8 @@ pub struct NewEvent {
     pub if_last: Option<u64>,
     /// The session its key dies with; see the protocol's `NewEvent.session_scoped`.
     pub scope: Option<Producer>,
+    /// It came by a bridge, and so does not leave by one.
+    pub is_bridged: bool,
 }
 
 impl NewEvent {

@@ -33,6 +33,11 @@ impl Party {
     pub fn address(address: IpAddr) -> Self {
         Self(hash(&(1_u8, network(address))))
     }
+
+    /// Whoever publishes by a bridge on these subjects.
+    pub fn bridge(subject: &str) -> Self {
+        Self(hash(&(2_u8, subject)))
+    }
 }
 
 /// An IPv4 address, or the /64 that one subscriber has of IPv6. The two do not meet: no /64 that is given to anybody

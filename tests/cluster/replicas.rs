@@ -1,12 +1,9 @@
 //! Three replicas behind a load balancer, each with ways of its own to the NATS servers.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{process::Command, time::Duration};
 
 use bowline::lifecycle::Tasks;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{balancer::Balancer, relay::Relay, served::Served, servers::Servers};
 

@@ -6,6 +6,8 @@
 mod admin;
 mod age;
 mod auth;
+#[cfg(feature = "nats")]
+mod bridges;
 mod cli;
 mod client;
 #[path = "../support/collector.rs"]

@@ -1,5 +1,7 @@
 //! Two replicas that share their topics over a NATS server.
 
+mod fleet;
+
 use std::time::Duration;
 
 use bowline::proto::v1::{Durability, OpenSession, ReadHistoryRequest, Recovery};
@@ -7,10 +9,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     nats::NatsServer,
-    support::{LIMIT, TestClient, TestServer, after, earliest, get, named, payloads, publish},
+    support::{LIMIT, Settings, TestClient, TestServer, after, earliest, eventually, get, named, payloads, publish},
 };
 
 async fn replica(nats: &NatsServer) -> TestServer {
+    replica_with(nats, &[]).await
+}
+
+/// A replica with other settings than all these tests have.
+pub(crate) async fn replica_with(nats: &NatsServer, more: Settings<'_>) -> TestServer {
     let servers = format!("[\"{}\"]", nats.url());
     let settings = [
         ("broker.kind", "nats"),
@@ -21,7 +28,7 @@ async fn replica(nats: &NatsServer) -> TestServer {
         ("health.canary_interval", "200ms"),
         ("health.canary_timeout", "1s"),
     ];
-    let server = TestServer::with(&settings).await;
+    let server = TestServer::with(&[&settings, more].concat()).await;
     ready(&server, 200).await;
     server
 }
@@ -35,7 +42,7 @@ async fn ready(server: &TestServer, wanted: u16) {
     }
 }
 
-async fn connect(server: &TestServer, client: &str) -> TestClient {
+pub(crate) async fn connect(server: &TestServer, client: &str) -> TestClient {
     server.connect(client).await.of_shared_topics()
 }
 
@@ -142,4 +149,43 @@ async fn a_broker_that_cannot_be_used_stops_the_start_with_a_sentence() {
     ];
     let said = TestServer::refused_start(&nobody).await;
     assert!(said.contains("cannot use the broker") && said.contains("NATS cannot be reached"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_broker_does_is_counted() {
+    let Some(mut nats) = NatsServer::start().await else { return };
+    let server = replica(&nats).await;
+    let read = |name: &str| server.sample(&format!("bowline_broker_{name}"));
+    let up = |count: f64| {
+        let links = ["publishing", "listening", "asking"];
+        links.iter().all(|link| read(&format!("connected{{link=\"{link}\"}}")) == count)
+    };
+    assert!(up(1.0) && read("reconnects_total") == 0.0);
+    let stored = || read("publishes_total{outcome=\"stored\"}");
+    let before = stored();
+    server.store("t", &["1", "2", "3"]).await;
+    assert!(stored() >= before + 3.0 && read("round_trip_seconds_count") >= 3.0);
+    let mut client = connect(&server, "alice").await;
+    client.open(named(1, "t", "desk")).await;
+    nats.kill();
+    eventually("it is cut off", || up(0.0)).await;
+    let waiting = client.ask(publish(1, 1, "meanwhile")).await;
+    eventually("one is under way and tried again", || {
+        read("publishes_active") > 0.0 && read("publish_retries_total") > 0.0
+    })
+    .await;
+    nats.lose();
+    nats.run().await;
+    assert!(client.answer(waiting).await.failure.is_none());
+    eventually("it is back, with another log", || up(1.0) && read("epochs_changed_total") > 0.0).await;
+    assert!(read("reconnects_total") >= 3.0);
+    // A replica that comes later fetches what there is.
+    let late = replica(&nats).await;
+    let mut reader = connect(&late, "bob").await;
+    reader.open(OpenSession { start: earliest(), ..named(1, "t", "reader") }).await;
+    assert_eq!(payloads(&reader.events(1, 1).await), ["meanwhile"]);
+    assert!(late.sample("bowline_broker_events_fetched_total") >= 1.0);
+    for server in [server, late] {
+        server.leave().await;
+    }
 }

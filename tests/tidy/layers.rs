@@ -7,7 +7,7 @@ use crate::source::Source;
 const ORDER: &[(&str, &[&str])] = &[
     ("words", &["types", "error", "proto", "planted"]),
     ("mechanisms", &["lifecycle", "telemetry", "health"]),
-    ("core", &["registry", "log", "broker", "hub", "session", "drain", "canary"]),
+    ("core", &["registry", "log", "broker", "hub", "bridge", "session", "drain", "canary"]),
     ("edges", &["auth", "transport", "connection", "service", "admin"]),
     ("the whole", &["config", "app"]),
 ];
@@ -59,7 +59,7 @@ const SPEAKS_PROTO: &[&str] = &["proto", "connection", "service", "client", "cli
 const FOREIGN: &[(&[&str], &[&str])] = &[
     // Core knows no sockets, no TLS, no HTTP.
     (
-        &["registry", "log", "broker", "hub", "session", "drain", "canary"],
+        &["registry", "log", "broker", "hub", "bridge", "session", "drain", "canary"],
         &["tokio::net", "rustls", "tokio_rustls", "hyper", "hyper_util", "h2", "http", "axum", "tonic", "socket2"],
     ),
     // A connection knows HTTP only as the body it answers with.

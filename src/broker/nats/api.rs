@@ -24,6 +24,8 @@ pub(super) const MAX_SUBJECTS: usize = 1000;
 
 /// No such record.
 const NO_MESSAGE: u64 = 10037;
+/// A record could not be taken out, because it is not there.
+const NOT_THERE: [u64; 3] = [NO_MESSAGE, 10043, 10057];
 /// No such stream.
 const NO_STREAM: u64 = 10059;
 /// The newest record of the subject is another one; the newer number comes without saying which.
@@ -277,6 +279,31 @@ pub(super) async fn heads(client: &Client, stream: &str, subjects: &[String], fr
         if batch.left == 0 || batch.messages.is_empty() {
             return Ok(heads);
         }
+    }
+}
+
+/// The newest record of each of those subjects, which may have wildcards, of a stream that has few: from whichever server
+/// keeps it, which may be behind.
+pub(super) async fn latest(client: &Client, stream: &str, subjects: &[String]) -> Result<Vec<Message>, Problem> {
+    let question = json!({ "multi_last": subjects, "max_bytes": BATCH_BYTES });
+    Ok(direct(client, stream, &question).await?.messages)
+}
+
+/// Sets a key of a bucket, if `expected` is the place of its newest record; 0: if it has none.
+pub(super) async fn put(client: &Client, key: String, content: Bytes, expected: Option<u64>) -> Result<Ack, Problem> {
+    let mut headers = HeaderMap::new();
+    if let Some(expected) = expected {
+        headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+    }
+    answer(&ask(client, key, Some(headers), content, Instant::now() + ANSWER_TIMEOUT).await?)
+}
+
+/// Takes a record out of a stream that allows it. One that is not there any more is as good.
+pub(super) async fn delete(client: &Client, stream: &str, seq: u64) -> Result<(), Problem> {
+    let question = json!({ "seq": seq, "no_erase": true });
+    match call::<Value>(client, format!("STREAM.MSG.DELETE.{stream}"), &question).await {
+        Err(Problem::Refused { code, .. }) if NOT_THERE.contains(&code) => Ok(()),
+        other => other.map(drop),
     }
 }
 

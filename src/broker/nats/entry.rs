@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, doubts::Doubts, publish, reach};
+use super::{Engine, bridge, doubts::Doubts, publish, reach};
 use crate::{
     broker::{Listener, Publishing},
     error::{Failure, Reason},
@@ -34,6 +34,8 @@ pub struct Entry {
     pub(super) topic: String,
     pub(super) partition: u16,
     pub(super) limits: Limits,
+    /// The subjects that its events leave to by bridges.
+    pub(super) outward: Vec<String>,
     pub(super) total: Total,
     log: RwLock<Log>,
     listener: RwLock<Option<Weak<dyn Listener>>>,
@@ -73,6 +75,7 @@ impl Entry {
         Self {
             partition,
             limits,
+            outward: bridge::outward(&engine.config, &topic),
             log: RwLock::new(Log::mirroring(limits).counted(total.clone())),
             total,
             listener: RwLock::default(),

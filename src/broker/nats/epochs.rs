@@ -4,19 +4,16 @@
 //! It lies in a key-value bucket, and is written by compare-and-set: of replicas that notice at once, one writes, and the
 //! others find that it has changed already.
 
-use async_nats::{Client, HeaderMap};
+use async_nats::Client;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Duration, Instant};
 
 use super::{
-    api::{self, Ack, Problem},
+    api::{self, Problem},
     names::Names,
 };
 
 /// How often it is tried again after somebody else was quicker.
 const ATTEMPTS: usize = 10;
-/// How long a write may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the bucket holds for each stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +44,8 @@ pub(super) async fn agree(
         }
         let epoch = fastrand::u64(1..);
         let entry = Entry { epoch: format!("{epoch:016x}"), created: created.to_owned() };
-        match write(client, names.epoch(partition), &entry, revision).await {
+        let content = serde_json::to_vec(&entry).map_err(|_| Problem::Strange)?.into();
+        match api::put(client, names.epoch(partition), content, Some(revision)).await {
             Ok(_) => {
                 tracing::warn!(
                     partition,
@@ -61,12 +59,4 @@ pub(super) async fn agree(
         }
     }
     Err(Problem::Late)
-}
-
-async fn write(client: &Client, subject: String, entry: &Entry, revision: u64) -> Result<Ack, Problem> {
-    let content = serde_json::to_vec(entry).map_err(|_| Problem::Strange)?;
-    let mut headers = HeaderMap::new();
-    headers.insert("Nats-Expected-Last-Subject-Sequence", revision.to_string());
-    let deadline = Instant::now() + WRITE_TIMEOUT;
-    api::answer(&api::ask(client, subject, Some(headers), content.into(), deadline).await?)
 }

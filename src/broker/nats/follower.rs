@@ -160,6 +160,7 @@ async fn catch_up(entry: &Arc<Entry>, until: u64) -> Result<(), Ended> {
         contradicted |= taken == Taken::Contradiction;
     };
     fetch(entry, from + 1, until, &mut take).await?;
+    engine.metrics.broker_holes_filled.inc();
     if contradicted {
         return Err(contradiction(entry).await);
     }
@@ -186,6 +187,7 @@ async fn fetch(
     while next <= until && looks < LOOKS.0 {
         let batch = entry.engine.records(entry.partition, &entry.topic, next, BATCH).await?;
         let came = batch.messages.len();
+        entry.engine.metrics.broker_events_fetched.inc_by(came as u64);
         for message in &batch.messages {
             let arrival = message::arrival(message).ok_or(Problem::Strange)?;
             next = next.max(arrival.offset + 1);

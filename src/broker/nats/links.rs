@@ -1,7 +1,15 @@
 //! The connections to the servers: one to publish, one to listen, one to ask. A flood on the one that listens must not
 //! delay what is answered to a publisher.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, connection::State};
 use parking_lot::Mutex;
@@ -11,6 +19,10 @@ use tokio::{
 };
 
 use super::{super::config, api::Problem};
+use crate::telemetry::metrics::{
+    Metrics,
+    words::{BridgeIn, Link},
+};
 
 /// A peer that does not answer is given up at the third: another server may be there, and readers wait.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
@@ -18,6 +30,11 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before another attempt, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Messages of one subscription that may wait to be taken: what comes on top is dropped, and fetched again. The library's
+/// own number.
+const HEARD_AT_ONCE: usize = 65_536;
+/// The same of a bridge, where nothing can be fetched. Who takes them has bounds of its own, and takes them at once.
+const BRIDGED_AT_ONCE: usize = 1024;
 /// What asking for several records at once, and for the latest of several subjects, needs of a server.
 const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
 
@@ -35,17 +52,36 @@ pub(super) struct Links {
     pub(super) listening: Client,
     /// Carries questions, and their answers.
     pub(super) asking: Client,
+    /// Carries what goes over bridges; none if there are none.
+    pub(super) bridging: Option<Client>,
+}
+
+/// What is done about what happens to a connection.
+struct Told {
+    link: Link,
+    alarm: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    apart: Apart,
+    /// It has been up before.
+    was_up: AtomicBool,
 }
 
 impl Links {
     /// Connects, trying again until `start_timeout` is over. `alarm` rings whenever something may have been missed.
-    pub(super) async fn open(config: &config::Nats, name: &str, alarm: &Arc<Notify>) -> Result<Self, Problem> {
+    pub(super) async fn open(
+        config: &config::Nats,
+        name: &str,
+        alarm: &Arc<Notify>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, Problem> {
         let deadline = Instant::now() + config.start_timeout;
-        let link = async |what: &str, apart: &Apart| {
+        let open = async |link: Link, apart: &Apart| {
             let mut attempt = 0;
             loop {
-                let name = format!("{name} {what}");
-                match connect(config, &name, alarm.clone(), apart.clone()).await {
+                let name = format!("{name} {}", link.as_str());
+                let (alarm, metrics, apart) = (alarm.clone(), metrics.clone(), apart.clone());
+                let told = Told { link, alarm, metrics, apart, was_up: AtomicBool::new(false) };
+                match connect(config, &name, told).await {
                     Ok(client) => return Ok(client),
                     Err(problem) if !problem.may_pass() || Instant::now() >= deadline => return Err(problem),
                     Err(problem) => tracing::warn!(%problem, "no NATS server lets us in yet"),
@@ -55,8 +91,9 @@ impl Links {
             }
         };
         let (apart, unasked) = (Apart::default(), Apart::default());
-        let publishing = link("publishing", &apart).await?;
-        let (listening, asking) = (link("listening", &unasked).await?, link("asking", &unasked).await?);
+        let publishing = open(Link::Publishing, &apart).await?;
+        let (listening, asking) = (open(Link::Listening, &unasked).await?, open(Link::Asking, &unasked).await?);
+        let bridging = if config.bridges.is_empty() { None } else { Some(open(Link::Bridging, &unasked).await?) };
         let (major, minor, patch) = OLDEST_SERVER;
         if !asking.is_server_compatible(major, minor, patch) {
             let version = asking.server_info().version;
@@ -64,7 +101,7 @@ impl Links {
                 "the NATS server is of version {version}; {major}.{minor} or later is needed"
             )));
         }
-        Ok(Self { publishing, apart, listening, asking })
+        Ok(Self { publishing, apart, listening, asking, bridging })
     }
 }
 
@@ -81,7 +118,8 @@ impl Links {
 
     /// Goes to another server, if there is one: this one takes what is sent, and nothing comes of it.
     pub(super) async fn move_on(&self) {
-        for link in [&self.publishing, &self.listening, &self.asking] {
+        let all = [&self.publishing, &self.listening, &self.asking].into_iter().chain(&self.bridging);
+        for link in all {
             // One that is looking for a server finds another by itself.
             if link.connection_state() == State::Connected {
                 timeout(CONNECT_TIMEOUT, link.force_reconnect()).await.ok();
@@ -90,15 +128,17 @@ impl Links {
     }
 }
 
-async fn connect(config: &config::Nats, name: &str, alarm: Arc<Notify>, apart: Apart) -> Result<Client, Problem> {
+async fn connect(config: &config::Nats, name: &str, told: Told) -> Result<Client, Problem> {
+    let heard_at_once = if told.link == Link::Bridging { BRIDGED_AT_ONCE } else { HEARD_AT_ONCE };
     let mut options = ConnectOptions::new()
         .name(name)
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
         .require_tls(config.tls)
+        .subscription_capacity(heard_at_once)
         .reconnect_delay_callback(pause)
         .event_callback(move |event| {
-            note(&event, &alarm, &apart);
+            told.note(&event);
             std::future::ready(())
         });
     if is_set(&config.credentials_file) {
@@ -126,20 +166,34 @@ fn pause(attempt: usize) -> Duration {
     doubled.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-fn note(event: &Event, alarm: &Notify, apart: &Mutex<Option<Instant>>) {
-    match event {
-        Event::Connected => *apart.lock() = None,
-        Event::Disconnected => drop(apart.lock().get_or_insert_with(Instant::now)),
-        _ => {}
-    }
-    match event {
-        Event::Connected => tracing::info!("connected to NATS"),
-        Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
-        Event::SlowConsumer(_) => tracing::warn!("events came faster than they could be taken; some are fetched again"),
-        other => tracing::info!(event = %other, "NATS says"),
-    }
-    if matches!(event, Event::Connected | Event::SlowConsumer(_)) {
-        alarm.notify_one();
+impl Told {
+    fn note(&self, event: &Event) {
+        let is_bridging = self.link == Link::Bridging;
+        match event {
+            Event::Connected => {
+                tracing::info!(link = self.link.as_str(), "connected to NATS");
+                *self.apart.lock() = None;
+                self.metrics.broker_link(self.link, true);
+                if self.was_up.swap(true, Ordering::Relaxed) {
+                    self.metrics.broker_reconnects.inc();
+                }
+            }
+            Event::Disconnected => {
+                tracing::warn!(link = self.link.as_str(), "the connection to NATS is lost");
+                self.apart.lock().get_or_insert_with(Instant::now);
+                self.metrics.broker_link(self.link, false);
+            }
+            // One for each message that found no room.
+            Event::SlowConsumer(_) if is_bridging => self.metrics.bridge_in(BridgeIn::Overflow),
+            Event::SlowConsumer(_) => {
+                tracing::warn!("events came faster than they could be taken; some are fetched again");
+            }
+            Event::ServerError(error) => tracing::warn!(%error, "NATS refuses something"),
+            other => tracing::info!(event = %other, "NATS says"),
+        }
+        if matches!(event, Event::Connected | Event::SlowConsumer(_)) && !is_bridging {
+            self.alarm.notify_one();
+        }
     }
 }
 

@@ -6,6 +6,9 @@
 //! | subject `bowline.log.07.TOPIC` | what is published to a topic, and kept in its stream |
 //! | subject `bowline.out.07.TOPIC` | each event again, once it is kept: what replicas listen to |
 //! | stream `KV_bowline-epochs` | a key-value bucket: the epoch of each stream |
+//! | stream `KV_bowline-fleet` | another: a lease of each replica |
+//! | subject `bowline.fleet.all.MATTER` | what a replica tells all others |
+//! | subject `bowline.fleet.ID.MATTER` | what it tells the one of that id |
 //!
 //! `bowline` is `broker.nats.prefix`. A topic's alphabet is that of subjects, without what means more there.
 
@@ -16,6 +19,9 @@ use crate::types::{NewEvent, Producer};
 
 /// Stands where a topic's name stands, and is none: `$` is not in their alphabet.
 pub(super) const CANARY: &str = "$canary";
+
+/// The same, in each partition: stands for nothing but that something is stored.
+pub(super) const PROBE: &str = "$probe";
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -56,6 +62,30 @@ impl Names {
     /// The stream that is the bucket.
     pub(super) fn bucket_stream(&self) -> String {
         format!("KV_{}", self.bucket())
+    }
+
+    fn fleet_bucket(&self) -> String {
+        format!("{}-fleet", self.prefix)
+    }
+
+    /// The stream that is the bucket of what replicas know of each other.
+    pub(super) fn fleet_stream(&self) -> String {
+        format!("KV_{}", self.fleet_bucket())
+    }
+
+    /// All that is kept there.
+    pub(super) fn fleet_keys(&self) -> String {
+        format!("$KV.{}.>", self.fleet_bucket())
+    }
+
+    /// The key of a replica's lease.
+    pub(super) fn lease(&self, id: &str) -> String {
+        format!("$KV.{}.replica.{id}", self.fleet_bucket())
+    }
+
+    /// What is told to the replica of that id, or to `all`.
+    pub(super) fn told(&self, id: &str, matter: &str) -> String {
+        format!("{}.fleet.{id}.{matter}", self.prefix)
     }
 
     /// The key of a partition's epoch.

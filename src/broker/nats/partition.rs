@@ -11,9 +11,12 @@ use tokio::{
 
 use super::{
     Engine,
-    api::{self, Described, Problem, StreamState},
-    epochs, streams,
+    api::{self, Ack, Described, Problem, StreamState},
+    epochs,
+    names::PROBE,
+    streams,
 };
+use crate::{proto, types::NewEvent};
 
 /// Streams that are asked about at once when the engine starts.
 const AT_ONCE: usize = 8;
@@ -59,13 +62,16 @@ impl Default for Partition {
 }
 
 impl Partition {
-    fn settle(&self, epoch: u64, description: Description) {
+    /// True if it is another epoch than the one that was known.
+    fn settle(&self, epoch: u64, description: Description) -> bool {
         *self.created.lock() = description.created;
-        if *self.epoch.borrow() != epoch {
+        let known = *self.epoch.borrow();
+        if known != epoch {
             self.seen.store(description.state.last_seq, Ordering::Relaxed);
             self.verified.store(0, Ordering::Relaxed);
             self.epoch.send_replace(epoch);
         }
+        known != 0 && known != epoch
     }
 }
 
@@ -130,15 +136,22 @@ impl Engine {
 
     /// Sees to it that every stream is there, is as it has to be, and has an epoch.
     pub(super) async fn prepare_all(&self) -> Result<(), Problem> {
-        streams::provide(&self.links.asking, &streams::bucket(&self.config, &self.names)).await?;
+        self.prepare_buckets().await?;
         let all = stream::iter((0..self.config.partitions).map(Ok::<u16, Problem>));
         all.try_for_each_concurrent(AT_ONCE, |partition| self.prepare_stream(partition)).await
     }
 
     /// The same for one that is not there any more.
     pub(super) async fn prepare(&self, partition: u16) -> Result<(), Problem> {
-        streams::provide(&self.links.asking, &streams::bucket(&self.config, &self.names)).await?;
+        self.prepare_buckets().await?;
         self.prepare_stream(partition).await
+    }
+
+    async fn prepare_buckets(&self) -> Result<(), Problem> {
+        for bucket in [streams::epochs(&self.config, &self.names), streams::fleet(&self.config, &self.names)] {
+            streams::provide(&self.links.asking, &bucket).await?;
+        }
+        Ok(())
     }
 
     async fn prepare_stream(&self, partition: u16) -> Result<(), Problem> {
@@ -161,10 +174,17 @@ impl Engine {
     ) -> Result<(), Problem> {
         let (client, created) = (&self.links.asking, &description.created);
         let epoch = epochs::agree(client, &self.names, partition, created, lost).await?;
-        if let Some(known) = self.partition(partition) {
-            known.settle(epoch, description);
+        if self.partition(partition).is_some_and(|known| known.settle(epoch, description)) {
+            self.metrics.broker_epochs_changed.inc();
         }
         Ok(())
+    }
+
+    /// Stores an event that nobody reads: only a leader that a majority follows can.
+    pub(super) async fn probe(&self, partition: u16) -> Result<Ack, Problem> {
+        let (subject, content) = (self.names.log(partition, PROBE), proto::encode_content(&NewEvent::default()));
+        let deadline = Instant::now() + self.config.publish_timeout;
+        api::answer(&api::ask(&self.links.publishing, subject, None, content, deadline).await?)
     }
 
     /// The stream is not what it was: it needs another epoch, unless it has one by now.

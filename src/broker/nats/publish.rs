@@ -18,6 +18,7 @@ use crate::{
     error::{Failure, Reason},
     log::Origin,
     proto,
+    telemetry::metrics::{Metrics, words::BrokerPublish},
     types::{NewEvent, Operation, Producer, Published},
 };
 
@@ -40,6 +41,13 @@ struct Outgoing {
     /// Of the removal of a key at the end of its session: whose, and which event it undoes.
     undoes: Option<Origin>,
     patience: Duration,
+}
+
+/// What was kept of a message.
+struct Kept {
+    ack: Ack,
+    /// This is the publish that stored it, as far as that can be known.
+    is_ours: bool,
 }
 
 /// Publishes an event; see [`crate::broker::Line::publish`].
@@ -116,8 +124,45 @@ fn unknown() -> Failure {
     Failure::new(Reason::UnknownOutcome, message).retry_after(Duration::from_secs(1))
 }
 
+/// Counts a publish that is under way.
+struct UnderWay(Arc<Metrics>);
+
+impl UnderWay {
+    fn count(metrics: &Arc<Metrics>) -> Self {
+        metrics.broker_publishes_active.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.broker_publishes_active.dec();
+    }
+}
+
+/// What became of a publish, in the words of the metrics.
+fn outcome(published: &Result<Published, Failure>) -> BrokerPublish {
+    match published {
+        Ok(published) if published.duplicate => BrokerPublish::Repeat,
+        Ok(_) => BrokerPublish::Stored,
+        Err(failure) => match failure.reason {
+            Reason::UnknownOutcome => BrokerPublish::Unknown,
+            Reason::Broker => BrokerPublish::Unreachable,
+            _ => BrokerPublish::Refused,
+        },
+    }
+}
+
 impl Outgoing {
     async fn send(self) -> Result<Published, Failure> {
+        let metrics = &self.entry.engine.metrics;
+        let _under_way = UnderWay::count(metrics);
+        let published = self.sent().await;
+        metrics.broker_publish(outcome(&published));
+        published
+    }
+
+    async fn sent(&self) -> Result<Published, Failure> {
         let deadline = Instant::now() + self.patience;
         if let Some(ready) = self.entry.ready() {
             ready.await?;
@@ -133,10 +178,14 @@ impl Outgoing {
         {
             self.entry.doubts.add(self.id.as_str(), owner);
         }
-        let Ack { seq, duplicate } = stored?;
+        let Kept { ack: Ack { seq, duplicate }, is_ours } = stored?;
         self.entry.engine.saw(self.entry.partition, seq);
         self.await_return(seq).await;
-        Ok(self.entry.published(seq, duplicate))
+        let published = self.entry.published(seq, duplicate);
+        if is_ours {
+            self.entry.engine.bridge_out(&self.entry, &self.event, published.cursor);
+        }
+        Ok(published)
     }
 
     /// Whoever has the answer finds the event in the log of this replica.
@@ -149,17 +198,20 @@ impl Outgoing {
         }
     }
 
-    async fn store(&self, deadline: Instant) -> Result<Ack, Failure> {
+    async fn store(&self, deadline: Instant) -> Result<Kept, Failure> {
         let links = &self.entry.engine.links;
         if self.undoes.is_none() && links.apart_for() >= self.patience {
             // It is known that nobody can be reached, and has been for as long as anybody waits.
             return Err(unreachable());
         }
         let content = proto::encode_content(&self.event);
-        let (mut expected, mut unsure) = (self.expected(), false);
+        let (mut expected, mut unsure, mut is_again) = (self.expected(), false, false);
         loop {
-            let attempt = Instant::now() + ATTEMPT_TIMEOUT;
-            let engine = &self.entry.engine;
+            let (begun, engine) = (Instant::now(), &self.entry.engine);
+            let attempt = begun + ATTEMPT_TIMEOUT;
+            if std::mem::replace(&mut is_again, true) {
+                engine.metrics.broker_publish_retries.inc();
+            }
             let mut headers = message::headers(&self.event, &self.id);
             if let Some(origin) = &self.undoes {
                 message::set_origin(&mut headers, origin);
@@ -176,13 +228,15 @@ impl Outgoing {
                 let deadline = attempt.min(deadline);
                 api::ask(&links.publishing, subject, Some(headers), content.clone(), deadline).await
             };
-            let problem = match asked.await.and_then(|message| api::answer::<Ack>(&message)) {
-                Ok(ack) => return Ok(ack),
+            let answer = asked.await.inspect(|_| engine.metrics.broker_round_trip.observe(begun.elapsed()));
+            let problem = match answer.and_then(|message| api::answer::<Ack>(&message)) {
+                // A repeat of an attempt whose answer was lost.
+                Ok(ack) => return Ok(Kept { ack, is_ours: !ack.duplicate || unsure }),
                 Err(problem) => problem,
             };
             if let Some(actual) = problem.wrong_last() {
                 match self.other_last(actual, &mut expected, unsure).await {
-                    Some(outcome) => return outcome,
+                    Some(outcome) => return outcome.map(|ack| Kept { ack, is_ours: unsure }),
                     None => continue,
                 }
             }

@@ -10,6 +10,7 @@ use super::{
     api::{self, Described, Problem},
     names::Names,
 };
+use crate::types::Timestamp;
 
 /// Where a stream says how many there are of them.
 const PARTITIONS: &str = "bowline.partitions";
@@ -43,11 +44,26 @@ pub(super) fn partition(config: &config::Nats, names: &Names, partition: u16, wi
 }
 
 /// What the bucket of epochs has to be.
-pub(super) fn bucket(config: &config::Nats, names: &Names) -> Value {
+pub(super) fn epochs(config: &config::Nats, names: &Names) -> Value {
+    let mut bucket = bucket(config, names.bucket_stream(), format!("$KV.{}.>", names.bucket()));
+    bucket["description"] = "Epochs of Bowline's streams".into();
+    bucket["deny_delete"] = true.into();
+    bucket
+}
+
+/// What the bucket has to be in which replicas leave what they know of each other. It begins where no bucket of that name
+/// before it can have come to, at a place of this moment: so the places of two are never mistaken for each other.
+pub(super) fn fleet(config: &config::Nats, names: &Names) -> Value {
+    let mut bucket = bucket(config, names.fleet_stream(), names.fleet_keys());
+    bucket["description"] = "Bowline's replicas".into();
+    bucket["first_seq"] = (Timestamp::now().0 / 1000).into();
+    bucket
+}
+
+fn bucket(config: &config::Nats, stream: String, keys: String) -> Value {
     json!({
-        "name": names.bucket_stream(),
-        "description": "Epochs of Bowline's streams",
-        "subjects": [format!("$KV.{}.>", names.bucket())],
+        "name": stream,
+        "subjects": [keys],
         "retention": "limits",
         "discard": "new",
         "max_age": 0,
@@ -56,7 +72,6 @@ pub(super) fn bucket(config: &config::Nats, names: &Names) -> Value {
         "max_msgs_per_subject": 1,
         "storage": config.storage.as_str(),
         "num_replicas": config.replicas,
-        "deny_delete": true,
         "allow_rollup_hdrs": true,
         "allow_direct": true,
     })
@@ -94,7 +109,9 @@ pub(super) async fn provide(client: &Client, wanted: &Value) -> Result<Described
 
 /// The first setting that is not as it has to be: its name, and both values.
 fn difference(wanted: &Value, found: &Value) -> Option<(String, String, String)> {
-    let all = wanted.as_object().into_iter().flatten().filter(|(key, _)| *key != "description");
+    // Neither is of any consequence once the stream is there.
+    let matters = |key: &str| !["description", "first_seq"].contains(&key);
+    let all = wanted.as_object().into_iter().flatten().filter(|(key, _)| matters(key));
     for (key, value) in all {
         let there = found.get(key).unwrap_or(&Value::Null);
         let same = match (value, there) {

@@ -43,7 +43,8 @@ impl Replica {
         };
         change(&mut config);
         let lifecycle = Lifecycle::default();
-        let bounds = Bounds { dedupe_window: LIMITS.dedupe_window, max_topics: 3, total: Total::default() };
+        let metrics = Arc::default();
+        let bounds = Bounds { dedupe_window: LIMITS.dedupe_window, max_topics: 3, total: Total::default(), metrics };
         let nats = Nats::start(config, bounds, "test", lifecycle.tasks()).await?;
         Ok(Self { broker: Broker::Nats(nats), lifecycle })
     }
@@ -474,7 +475,7 @@ async fn nothing_is_kept_on_the_servers_for_those_who_read() {
     }
     let account = call(&client, "INFO", &json!({})).await;
     assert_eq!(account["consumers"], 0, "{account}");
-    assert_eq!(account["streams"], 3, "two partitions and the epochs");
+    assert_eq!(account["streams"], 4, "two partitions and two buckets");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -54,7 +54,6 @@ impl LaneId {
 }
 
 /// What waits, with the number of its request.
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 pub(super) enum Waiting {
     Publish(u64, Box<v1::Publish>),
     Close(u64, v1::CloseSession),

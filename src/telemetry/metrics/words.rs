@@ -119,6 +119,62 @@ words! {
         Refused = "refused",
     }
 
+    /// Which connection to the broker it is: `link` of `bowline_broker_connected`.
+    Link {
+        /// Carries publishes.
+        Publishing = "publishing",
+        /// Carries what is published elsewhere.
+        Listening = "listening",
+        /// Carries questions.
+        Asking = "asking",
+        /// Carries what goes over bridges, if there are any.
+        Bridging = "bridging",
+    }
+
+    /// What became of a publish that was given to the broker: `outcome` of `bowline_broker_publishes_total`.
+    BrokerPublish {
+        /// It is stored.
+        Stored = "stored",
+        /// It had been stored before.
+        Repeat = "repeat",
+        /// The broker does not take it.
+        Refused = "refused",
+        /// It is not stored: the broker was not reached in time.
+        Unreachable = "unreachable",
+        /// Nobody knows.
+        Unknown = "unknown",
+    }
+
+    /// What became of a message that came by a bridge: `outcome` of `bowline_bridge_messages_received_total`.
+    BridgeIn {
+        /// It is an event now.
+        Stored = "stored",
+        /// It had been one before.
+        Repeat = "repeat",
+        /// It is what a replica of ours sent.
+        Own = "own",
+        /// Dropped: it cannot be an event, or its subject no topic.
+        Unfit = "unfit",
+        /// Dropped: the topic does not take it.
+        Refused = "refused",
+        /// Dropped: too many wait to be stored.
+        Overflow = "overflow",
+        /// Dropped: the broker did not store it, or did not say so in time.
+        Failed = "failed",
+    }
+
+    /// What became of an event that was to leave by a bridge: `outcome` of `bowline_bridge_messages_sent_total`.
+    BridgeOut {
+        /// It was sent.
+        Sent = "sent",
+        /// Dropped: it is larger than the servers take.
+        Unfit = "unfit",
+        /// Dropped: too many wait to be sent.
+        Overflow = "overflow",
+        /// Dropped: there is no connection any more.
+        Failed = "failed",
+    }
+
     /// How a handshake failed: `cause` of `bowline_handshakes_failed_total`.
     HandshakeEnd {
         /// TLS was not finished in time.
@@ -255,6 +311,10 @@ pub fn vocabularies() -> Vec<Vocabulary> {
         ("bowline_handshakes_failed_total", "cause", all!(HandshakeEnd)),
         ("bowline_tls_not_after_seconds", "certificate", all!(TlsCertificate)),
         ("bowline_tls_reloads_total", "outcome", all!(TlsReload)),
+        ("bowline_broker_connected", "link", all!(Link)),
+        ("bowline_broker_publishes_total", "outcome", all!(BrokerPublish)),
+        ("bowline_bridge_messages_received_total", "outcome", all!(BridgeIn)),
+        ("bowline_bridge_messages_sent_total", "outcome", all!(BridgeOut)),
     ]
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::Code;
 
 use super::{CHAT, Files, SECRET, bearer, enter, jwt, list, reason, shown, token};
 use crate::{
-    support::{Heard, TestClient, assert_failure, eventually, named, publish},
+    support::{Heard, TestClient, assert_failure, eventually, named, publish, within},
     tokens::{Signer, claims},
 };
 
@@ -39,6 +39,43 @@ async fn what_is_revoked_ends_within_five_seconds_and_cannot_come_back() {
     }
     assert_eq!(bystander.publish(publish(1, 1, "still here")).await.failure, None);
     server.leave().await;
+}
+
+#[cfg(feature = "nats")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_revoked_at_one_replica_is_at_all() {
+    use crate::{nats::NatsServer, replicas::replica_with};
+    let Some(nats) = NatsServer::start().await else { return };
+    let (files, elsewhere) = (Files::new(), Files::new());
+    let (here, there) = (shown(&files.write("revoked", "")), shown(&elsewhere.write("revoked", "")));
+    let issuers = files.issuer("");
+    let settings = |revoked| {
+        [("auth.mode", "jwt"), ("auth.issuers", &*issuers), ("auth.rules", CHAT), ("auth.revoked_file", revoked)]
+    };
+    let (one, two) = (replica_with(&nats, &settings(&here)).await, replica_with(&nats, &settings(&there)).await);
+    let (alice, bob) = (token("alice", json!({})), token("bob", json!({})));
+    let mut client = enter(&two, &alice).await;
+    files.write("revoked", "sub alice\n");
+    assert_eq!(ended(&mut client).await, "TOKEN_INVALID");
+    assert_eq!(reason(&list(&two, &[("authorization", &bearer(&alice))]).await), "TOKEN_INVALID");
+    assert_eq!(reason(&list(&two, &[("authorization", &bearer(&bob))]).await), "OK");
+    // Its own file comes to say so too, and has the last word from then on.
+    elsewhere.write("revoked", "sub alice\nsub bob\n");
+    within("bob is revoked", async {
+        while reason(&list(&two, &[("authorization", &bearer(&bob))]).await) == "OK" {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    elsewhere.write("revoked", "");
+    within("alice is let in again", async {
+        while reason(&list(&two, &[("authorization", &bearer(&alice))]).await) != "OK" {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    one.leave().await;
+    two.leave().await;
 }
 
 #[tokio::test]

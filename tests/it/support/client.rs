@@ -51,6 +51,7 @@ impl TestClient {
     }
 
     /// Expects no offset to be the one after the last: the broker is one that replicas share.
+    #[cfg(feature = "nats")]
     pub(crate) fn of_shared_topics(mut self) -> Self {
         self.chains.sparse = true;
         self
