@@ -40,7 +40,7 @@ use crate::{
         gate::{Gate, GateLayer},
         observe::{Methods, Observe, ObserveLayer},
     },
-    session::Directory,
+    session::{self, Directory},
     telemetry::{LogLevel, Traces, metrics::Metrics, report},
     transport::{self, Listener, Shutdown},
 };
@@ -122,20 +122,20 @@ impl App {
     ) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
         say_worst_case(&config);
-        let tasks = lifecycle.tasks().clone();
-        let health = Health::new(&lifecycle);
+        let (tasks, health) = (lifecycle.tasks().clone(), Health::new(&lifecycle));
 
         let (node, telemetry) = (config.server.node_name(), &config.telemetry);
         let traces = Traces::start(&telemetry.otlp, &telemetry.traces, &node, &metrics)?;
         let (kind, name, method) = ("bidi_stream", "bowline.v1.StreamService", "StreamData");
         let auth = Arc::new(Auth::new(config.auth, metrics.clone()).context("cannot tell callers apart")?);
+        let hub = Arc::new(Hub::new(config.topics, broker, metrics.clone()));
         let shared = Arc::new(connection::Shared {
             config: config.connection,
             node,
             auth: auth.clone(),
             registry: Arc::new(Registry::new(config.registry, metrics.clone())),
-            hub: Arc::new(Hub::new(config.topics, broker, metrics.clone())),
-            directory: Arc::new(Directory::new(config.session)),
+            directory: directory(config.session, &hub),
+            hub,
             messages: (metrics.rpc_msg_received(kind, name, method), metrics.rpc_msg_sent(kind, name, method)),
             metrics: metrics.clone(),
             traces: traces.clone(),
@@ -229,6 +229,13 @@ fn say_worst_case(config: &Config) {
 fn in_memory(config: &Config) -> Broker {
     let total = Total::new(config.topics.max_total_history.as_u64());
     Broker::Memory(Memory::bounded(config.topics.max_topics, total))
+}
+
+/// Who holds which session here, known to the other replicas.
+fn directory(config: session::Config, hub: &Hub) -> Arc<Directory> {
+    let directory = Arc::new(Directory::new(config, hub.fleet()));
+    directory.serve();
+    directory
 }
 
 /// What is revoked at one replica is at all.

@@ -19,6 +19,9 @@
 //! - A log that was lost or rewritten has another epoch.
 //! - [`Broker::canary`] gives a topic of the server's own, which no client can reach or see, and which is no different
 //!   otherwise: what befalls it can befall any topic.
+//! - A session that is held at one of several replicas has a [`Claim`], and what it publishes bears it. Once something was
+//!   stored under a claim, nothing is that was published under an older one: it fails with TAKEN_OVER. An event with
+//!   `if_last` is held to that condition alone.
 //! - A keyed topic keeps the latest event of each key, whatever the history keeps. A key that was set in a session's scope
 //!   can be removed with the session, unless somebody else has set it since: also one whose publish ended with
 //!   UNKNOWN_OUTCOME and is stored later.
@@ -26,6 +29,7 @@
 //! A broker never sees a connection, a frame or an identity.
 
 mod config;
+mod finding;
 mod fleet;
 #[cfg(test)]
 pub(crate) mod late;
@@ -40,7 +44,8 @@ mod room;
 mod tests;
 
 pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage};
-pub use fleet::{Fleet, Handler, Matter, Told};
+pub use finding::{Finding, Needs, Verdict};
+pub use fleet::{Claimed, Fleet, Handler, Matter, Previous, STAYS, Taking, Told};
 
 use std::{
     sync::{Arc, Weak},
@@ -54,7 +59,7 @@ use tokio::time::timeout;
 use crate::{
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{Cursor, NewEvent, Producer, Published, Topic},
+    types::{Claim, Cursor, NewEvent, Producer, Published, Topic},
 };
 
 /// How long whoever wants to look at a log waits for its line.
@@ -102,6 +107,14 @@ impl std::fmt::Debug for Publishing {
             Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
             Self::Later(_) => f.debug_tuple("Later").finish_non_exhaustive(),
         }
+    }
+}
+
+/// Looks at the broker that is configured, as a replica would find it, and changes nothing there.
+pub async fn examine(config: &Config, needs: Needs) -> Vec<Finding> {
+    match config.kind {
+        Kind::Memory => vec![Finding::ok("broker", "topics are in memory: there is no broker to be examined")],
+        Kind::Nats => nats::examine(&config.nats, needs).await,
     }
 }
 
@@ -278,10 +291,20 @@ impl Line {
 
     /// Removes the keys that were to die with a session and are still its own; each removal is an event. Returns before
     /// that is done: an engine that cannot do it at once keeps trying.
-    pub fn remove_owned(&self, owner: &Producer) {
+    /// `claim` is the one under which the session was held: somebody may have a newer one by now, and keeps the keys.
+    pub fn remove_owned(&self, owner: &Producer, claim: Option<Claim>) {
         match self {
             Self::Memory(entry) => entry.remove_owned(owner),
-            Self::Nats(entry) => entry.remove_owned(owner),
+            Self::Nats(entry) => entry.remove_owned(owner, claim),
+        }
+    }
+
+    /// From now on nothing is stored that a session publishes under an older claim, or removes: TAKEN_OVER if there is a
+    /// newer one, BROKER if it cannot be done now.
+    pub async fn fence(&self, producer: &Producer, claim: Claim) -> Result<(), Failure> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Nats(entry) => entry.fence(producer, claim).await,
         }
     }
 

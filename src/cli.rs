@@ -1,9 +1,10 @@
-//! The command line: everything but `serve` and `config` stands on the client library alone.
+//! The command line: everything but `serve`, `config` and `doctor` stands on the client library alone.
 
 mod chat;
 mod check;
 mod config;
 mod csv;
+mod doctor;
 mod exit;
 mod history;
 mod interrupt;
@@ -75,6 +76,7 @@ enum Command {
     Presence(presence::Args),
     Probe(probe::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: bowline completions bash > ~/.local/share/bash-completion/completions/bowline")]
     Completions {
@@ -112,6 +114,7 @@ pub fn run() -> ExitCode {
             Err(stop) => end(Err(stop)),
         },
         Command::Check(args) => end(check::run(args)),
+        Command::Doctor(args) => end(block_on(doctor::run(args))),
         Command::Completions { shell } => end(completions(shell)),
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     log::Limits,
     planted::{self, Bug},
     telemetry::metrics::Metrics,
-    types::{Limiter, NewEvent, Party, Producer, Published, Topic, TopicPattern},
+    types::{Claim, Limiter, NewEvent, Party, Producer, Published, Topic, TopicPattern},
 };
 
 pub use delivery::{Delivery, Policy, PolicyName};
@@ -148,6 +148,14 @@ impl Hub {
         let feed = self.join(&topic.presence()?, Party::client(producer.client_id()))?;
         let publishing = feed.publish(membership(producer, info));
         Ok((feed, publishing))
+    }
+
+    /// Removes the keys of a topic that were to die with a session that nobody holds any more; see [`Line::remove_owned`].
+    pub async fn undo(&self, producer: &Producer, topic: &Topic, claim: Option<Claim>) -> Result<(), Failure> {
+        let feed = self.join(topic, Party::client(producer.client_id()))?;
+        feed.seen().await?;
+        drop(Scope::new(feed, producer.clone(), claim));
+        Ok(())
     }
 
     /// Fails as [`Hub::announce`] would at this moment. The feed that is returned, held, keeps it in sight.

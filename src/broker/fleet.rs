@@ -8,6 +8,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::nats;
+use crate::{
+    error::Failure,
+    types::{Claim, Producer, Topic},
+};
 
 /// The replicas that share a broker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,6 +29,63 @@ pub enum Matter {
     Disconnect,
     /// Credentials are no longer believed.
     Revoke,
+    /// A session is held elsewhere from now on.
+    Release,
+}
+
+/// What [`Matter::Release`] is answered with if the session stays a member of its presence as it is to be, and nobody need
+/// hear of it.
+pub const STAYS: u32 = 2;
+
+/// A session that is being taken.
+#[derive(Debug, Clone)]
+pub struct Taking {
+    /// Which.
+    pub producer: Producer,
+    /// On which topic.
+    pub topic: Topic,
+    /// The highest number that is known of those who held it; once it was taken, the number under which it is held.
+    pub attach: u64,
+    /// It is to be a member of the topic's presence, of whom this is said.
+    pub presence: Option<Bytes>,
+}
+
+impl Taking {
+    /// Reads what [`Matter::Release`] tells; none if that is of no form known here.
+    #[cfg(feature = "nats")]
+    pub fn read(content: &[u8]) -> Option<Self> {
+        nats::read_taking(content)
+    }
+
+    /// Without other replicas nobody tells it.
+    #[cfg(not(feature = "nats"))]
+    pub fn read(_: &[u8]) -> Option<Self> {
+        None
+    }
+}
+
+/// A session that was taken, before all other replicas.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// Its fencing number.
+    pub attach: u64,
+    /// Under which it publishes.
+    pub claim: Claim,
+    /// What another replica had of it.
+    pub previous: Option<Previous>,
+}
+
+/// What another replica has left of a session.
+#[derive(Debug, Clone)]
+pub struct Previous {
+    /// The topic it was on.
+    pub topic: Topic,
+    /// It may be a member of that topic's presence.
+    pub present: bool,
+    /// It is one still, as it is to be: nobody need hear of it.
+    pub stays: bool,
+    /// That replica has undone what is not handed over. Otherwise it is for whoever has the session now to undo it.
+    pub answered: bool,
 }
 
 impl Matter {
@@ -33,12 +94,13 @@ impl Matter {
         match self {
             Self::Disconnect => "disconnect",
             Self::Revoke => "revoke",
+            Self::Release => "release",
         }
     }
 
     /// The matter of that word.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Disconnect, Self::Revoke].into_iter().find(|matter| matter.as_str() == text)
+        [Self::Disconnect, Self::Revoke, Self::Release].into_iter().find(|matter| matter.as_str() == text)
     }
 }
 
@@ -70,6 +132,23 @@ impl Fleet {
         match self {
             Self::Alone => Told::default(),
             Self::Nats(fleet) => fleet.tell(matter, content).await,
+        }
+    }
+
+    /// Takes a session before all other replicas: whoever held it can do nothing more in its name, and has been told. None
+    /// where there are no others. BROKER if that cannot be done now. When dropped, the session may be taken all the same.
+    pub async fn claim(&self, taking: &Taking) -> Result<Option<Claimed>, Failure> {
+        match self {
+            Self::Alone => Ok(None),
+            Self::Nats(fleet) => fleet.claim(taking).await.map(Some),
+        }
+    }
+
+    /// Nobody holds these sessions any more, and nothing is kept of them. Does not wait for it.
+    pub fn give_back(&self, claims: Vec<Claim>) {
+        match self {
+            Self::Nats(fleet) if !claims.is_empty() => fleet.give_back(claims),
+            _ => {}
         }
     }
 

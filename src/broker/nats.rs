@@ -9,9 +9,11 @@
 
 mod api;
 mod bridge;
+mod doctor;
 mod doubts;
 mod entry;
 mod epochs;
+mod fences;
 mod fleet;
 mod follower;
 mod history;
@@ -50,8 +52,10 @@ use names::{CANARY, Names};
 use partition::Partition;
 
 pub use bridge::{Hearing, Inlet};
+pub use doctor::examine;
 pub use entry::Entry;
 pub use fleet::Fleet;
+pub(super) use fleet::claims::read_taking;
 
 /// Questions that are under way at once: the servers drop all that wait where too many do.
 const QUESTIONS: usize = 32;

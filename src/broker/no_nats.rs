@@ -11,7 +11,8 @@ use parking_lot::RwLock;
 
 use super::{
     Listener, Publishing, config,
-    fleet::{Handler, Matter, Told},
+    finding::{Finding, Needs},
+    fleet::{Claimed, Handler, Matter, Taking, Told},
     memory::Memory,
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     lifecycle::Tasks,
     log::{Limits, Log, Total},
     telemetry::metrics::{Metrics, words::BridgeIn},
-    types::{Cursor, NewEvent, Producer, Topic},
+    types::{Claim, Cursor, NewEvent, Producer, Topic},
 };
 
 /// Why there is none.
@@ -50,6 +51,12 @@ pub struct Bounds {
     pub total: Total,
     /// Where everything else would be.
     pub metrics: Arc<Metrics>,
+}
+
+/// Says that there is none.
+#[allow(clippy::unused_async, reason = "as it is where there is one")]
+pub async fn examine(_: &config::Nats, _: Needs) -> Vec<Finding> {
+    vec![Finding::problem("build", Unusable.to_string(), "use the image, or a program that `make release` has built")]
 }
 
 /// See the module.
@@ -143,6 +150,14 @@ impl Fleet {
     pub(super) async fn tell(&self, _: Matter, _: Bytes) -> Told {
         match *self {}
     }
+
+    pub(super) async fn claim(&self, _: &Taking) -> Result<Claimed, Failure> {
+        match *self {}
+    }
+
+    pub(super) fn give_back(&self, _: Vec<Claim>) {
+        match *self {}
+    }
 }
 
 impl Entry {
@@ -164,7 +179,12 @@ impl Entry {
         match *self {}
     }
 
-    pub(super) fn remove_owned(&self, _: &Producer) {
+    pub(super) fn remove_owned(&self, _: &Producer, _: Option<Claim>) {
+        match *self {}
+    }
+
+    #[allow(clippy::unused_async, reason = "as it is where there is one")]
+    pub(super) async fn fence(&self, _: &Producer, _: Claim) -> Result<(), Failure> {
         match *self {}
     }
 

@@ -13,7 +13,7 @@ use crate::{
     error::Failure,
     log::Log,
     planted::{self, Bug},
-    types::{Cursor, NewEvent, Producer, Topic},
+    types::{Claim, Cursor, NewEvent, Producer, Topic},
 };
 
 /// A topic that somebody on this replica has joined.
@@ -76,8 +76,13 @@ impl Feed {
     }
 
     /// Removes the keys that were to die with a session and are still its own.
-    pub(super) fn remove_owned(&self, owner: &Producer) {
-        self.line.remove_owned(owner);
+    pub(super) fn remove_owned(&self, owner: &Producer, claim: Option<Claim>) {
+        self.line.remove_owned(owner, claim);
+    }
+
+    /// Keeps out older holders of a session; see [`Line::fence`].
+    pub async fn fence(&self, producer: &Producer, claim: Claim) -> Result<(), Failure> {
+        self.line.fence(producer, claim).await
     }
 
     pub(super) fn with_log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {

@@ -3,25 +3,39 @@
 use std::sync::Arc;
 
 use super::Feed;
-use crate::types::Producer;
+use crate::types::{Claim, Producer};
 
 /// The keys of a topic that die with a session: dropped, it has the server remove those that are still the session's.
 #[derive(Debug)]
 pub struct Scope {
     feed: Arc<Feed>,
-    producer: Producer,
+    /// None once somebody else sees to it.
+    producer: Option<Producer>,
+    claim: Option<Claim>,
 }
 
 impl Scope {
-    /// The keys that `producer` sets in `feed`.
-    pub fn new(feed: Arc<Feed>, producer: Producer) -> Self {
-        Self { feed, producer }
+    /// The keys that `producer` sets in `feed`; under which claim, where sessions have claims.
+    pub fn new(feed: Arc<Feed>, producer: Producer, claim: Option<Claim>) -> Self {
+        Self { feed, producer: Some(producer), claim }
+    }
+
+    /// The session has a newer claim.
+    pub fn renew(&mut self, claim: Option<Claim>) {
+        self.claim = claim;
+    }
+
+    /// Another replica has the session, and sees to its keys.
+    pub fn forget(mut self) {
+        self.producer = None;
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        self.feed.remove_owned(&self.producer);
+        if let Some(producer) = &self.producer {
+            self.feed.remove_owned(producer, self.claim);
+        }
     }
 }
 

@@ -75,6 +75,7 @@ impl v1::NewEvent {
             if_last: self.if_last,
             scope: None,
             is_bridged: false,
+            claim: None,
         }
     }
 }

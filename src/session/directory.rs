@@ -5,6 +5,8 @@
 //!
 //! Bounded: by `max_per_client` for one client, by `max_kept` for all sessions that nobody holds, by `ttl` for each.
 
+mod elsewhere;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -15,11 +17,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use self::elsewhere::taken_over;
 use super::Estate;
 use crate::{
+    broker::{Claimed, Fleet},
     error::{Failure, Reason},
     planted::{self, Bug},
-    types::{ClientId, Producer, Topic},
+    types::{Claim, ClientId, Producer, Topic},
 };
 
 /// `[session]`: what is kept of sessions.
@@ -72,6 +76,7 @@ pub type Kick = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub struct Directory {
     config: Config,
+    fleet: Fleet,
     state: Mutex<State>,
 }
 
@@ -89,6 +94,8 @@ struct State {
 
 struct Place {
     attach: u64,
+    /// Under which it is held here, where there are other replicas.
+    claim: Option<Claim>,
     estate: Arc<Estate>,
     /// Who holds it, to be told; nobody, if nobody does.
     holder: Option<Kick>,
@@ -141,6 +148,16 @@ impl State {
         }
     }
 
+    /// Fails with SESSION_LIMIT if it is one more than its client may have.
+    fn check_limit(&self, producer: &Producer, limit: usize) -> Result<(), Failure> {
+        let is_full = self.per_client.get(producer.client_id()).is_some_and(|count| *count >= limit);
+        if is_full && !self.places.contains_key(producer) {
+            let message = format!("a client may have {limit} sessions");
+            return Err(Failure::new(Reason::SessionLimit, message).with("limit", limit));
+        }
+        Ok(())
+    }
+
     /// The place, if it is still as it was when it was let go.
     fn still(&self, let_go: &LetGo) -> Option<&Place> {
         self.places.get(&let_go.producer).filter(|place| let_go.is_of(place))
@@ -148,9 +165,9 @@ impl State {
 }
 
 impl Directory {
-    /// An empty directory.
-    pub fn new(config: Config) -> Self {
-        Self { config, state: Mutex::default() }
+    /// An empty directory, of a replica of this fleet.
+    pub fn new(config: Config, fleet: Fleet) -> Self {
+        Self { config, fleet, state: Mutex::default() }
     }
 
     /// The section.
@@ -159,34 +176,39 @@ impl Directory {
     }
 
     /// Takes a session on a topic, from whoever holds it. `last_attach` is what the client has seen: numbers go on from
-    /// there even if this process has never heard of the session. SESSION_LIMIT if the client has too many.
+    /// there even if this process has never heard of the session. `claimed` says that it was taken before all other
+    /// replicas, where there are any. SESSION_LIMIT if the client has too many, TAKEN_OVER if somebody was quicker.
     pub fn attach(
         self: &Arc<Self>,
         producer: Producer,
         topic: &Topic,
         last_attach: u64,
+        claimed: Option<&Claimed>,
         kick: Kick,
     ) -> Result<Attachment, Failure> {
         let mut state = self.state.lock();
+        state.check_limit(&producer, self.config.max_per_client)?;
+        let known_attach = state.places.get(&producer).map_or(0, |place| place.attach);
+        let claim = claimed.map(|claimed| claimed.claim);
+        let attach = match claimed {
+            // Of two that came at once, the other was first here and is the newer one everywhere.
+            Some(claimed) if claimed.attach <= known_attach => return Err(taken_over()),
+            Some(claimed) => claimed.attach,
+            None => known_attach.max(last_attach) + 1,
+        };
         let known = state.remove(&producer);
-        let limit = self.config.max_per_client;
-        if known.is_none() && state.per_client.get(producer.client_id()).is_some_and(|count| *count >= limit) {
-            let message = format!("a client may have {limit} sessions");
-            return Err(Failure::new(Reason::SessionLimit, message).with("limit", limit));
-        }
-        let fresh = known.is_none() && last_attach == 0;
-        let attach = known.as_ref().map_or(0, |place| place.attach).max(last_attach) + 1;
+        let fresh = known.is_none() && last_attach == 0 && claim.is_none_or(|claim| claim.first);
         let estate = match &known {
             Some(place) if place.estate.topic() == topic => {
-                place.estate.hand_over(attach);
+                place.estate.hand_over(attach, claim);
                 place.estate.clone()
             }
             elsewhere => {
                 elsewhere.iter().for_each(|place| place.estate.give_up());
-                Estate::new(topic.clone(), attach)
+                Estate::new(topic.clone(), attach, claim)
             }
         };
-        state.insert(producer.clone(), Place { attach, estate: estate.clone(), holder: Some(kick) });
+        state.insert(producer.clone(), Place { attach, claim, estate: estate.clone(), holder: Some(kick) });
         drop(state);
         // Outside of the lock: it takes that of a connection.
         match known.and_then(|place| place.holder) {
@@ -218,7 +240,7 @@ impl Directory {
     fn sweep_some(&self, expired: &mut usize) -> bool {
         let now = Instant::now();
         let over = |let_go: &LetGo, limit: Duration| now.duration_since(let_go.since) >= limit;
-        let mut state = self.state.lock();
+        let (mut state, mut given_back) = (self.state.lock(), Vec::new());
         for _ in 0..SWEEP_CHUNK {
             if let Some(oldest) = state.keyed.pop_front_if(|oldest| over(oldest, self.config.key_grace)) {
                 state.still(&oldest).into_iter().for_each(|place| place.estate.release_keys());
@@ -227,15 +249,20 @@ impl Directory {
             let too_many = state.kept > self.config.max_kept;
             let Some(oldest) = state.let_go.pop_front_if(|oldest| too_many || over(oldest, self.config.ttl)) else {
                 state.compact();
+                drop(state);
+                self.fleet.give_back(given_back);
                 return false;
             };
             if state.still(&oldest).is_some()
                 && let Some(place) = state.remove(&oldest.producer)
             {
                 place.estate.give_up();
+                given_back.extend(place.claim);
                 *expired += 1;
             }
         }
+        drop(state);
+        self.fleet.give_back(given_back);
         true
     }
 
@@ -257,7 +284,9 @@ impl Directory {
         }
         if !attachment.keep {
             attachment.estate.give_up();
-            state.remove(&attachment.producer);
+            let forgotten = state.remove(&attachment.producer);
+            drop(state);
+            self.fleet.give_back(forgotten.and_then(|place| place.claim).into_iter().collect());
             return;
         }
         // A holder that lets go need not be told of the next one.
@@ -341,11 +370,11 @@ mod tests {
     }
 
     fn directory() -> Arc<Directory> {
-        Arc::new(Directory::new(Config::default()))
+        Arc::new(Directory::new(Config::default(), Fleet::Alone))
     }
 
     fn attach(directory: &Arc<Directory>) -> Attachment {
-        directory.attach(producer("s"), &topic("t"), 0, nobody()).unwrap()
+        directory.attach(producer("s"), &topic("t"), 0, None, nobody()).unwrap()
     }
 
     fn cursor(offset: u64) -> Cursor {
@@ -357,7 +386,7 @@ mod tests {
         let (directory, kicked) = (directory(), Arc::new(AtomicBool::new(false)));
         let tell = kicked.clone();
         let kick = Box::new(move || tell.store(true, Ordering::SeqCst));
-        let first = directory.attach(producer("s"), &topic("t"), 0, kick).unwrap();
+        let first = directory.attach(producer("s"), &topic("t"), 0, None, kick).unwrap();
         let second = attach(&directory);
         assert!(kicked.load(Ordering::SeqCst));
         assert!(second.attach() > first.attach());
@@ -367,7 +396,7 @@ mod tests {
 
     #[test]
     fn attach_goes_on_from_what_the_client_has_seen() {
-        let attachment = directory().attach(producer("s"), &topic("t"), 41, nobody()).unwrap();
+        let attachment = directory().attach(producer("s"), &topic("t"), 41, None, nobody()).unwrap();
         assert_eq!((attachment.attach(), attachment.is_fresh()), (42, false));
     }
 
@@ -403,8 +432,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn taking_a_session_again_and_again_costs_nobody_else_its_place() {
         let config = Config { max_kept: 10, ..Config::default() };
-        let directory = Arc::new(Directory::new(config));
-        drop(directory.attach(producer("victim"), &topic("t"), 0, nobody()).unwrap());
+        let directory = Arc::new(Directory::new(config, Fleet::Alone));
+        drop(directory.attach(producer("victim"), &topic("t"), 0, None, nobody()).unwrap());
         for _ in 0..5000 {
             drop(attach(&directory));
         }
@@ -427,7 +456,7 @@ mod tests {
     fn a_session_that_moves_to_another_topic_leaves_its_place_behind() {
         let directory = directory();
         attach(&directory).estate().ack(1, cursor(7)).unwrap();
-        let moved = directory.attach(producer("s"), &topic("other"), 0, nobody()).unwrap();
+        let moved = directory.attach(producer("s"), &topic("other"), 0, None, nobody()).unwrap();
         assert_eq!((moved.attach(), moved.estate().acked()), (2, None));
         assert!(directory.estate(&producer("s"), &topic("t")).is_none());
     }
@@ -435,8 +464,8 @@ mod tests {
     #[test]
     fn a_client_has_so_many_sessions_and_no_more_but_may_always_come_back_to_one() {
         let config = Config { max_per_client: 2, ..Config::default() };
-        let directory = Arc::new(Directory::new(config));
-        let attach = |session| directory.attach(producer(session), &topic("t"), 0, nobody());
+        let directory = Arc::new(Directory::new(config, Fleet::Alone));
+        let attach = |session| directory.attach(producer(session), &topic("t"), 0, None, nobody());
         let (_one, two) = (attach("1").unwrap(), attach("2").unwrap());
         assert_eq!(attach("3").unwrap_err().reason, Reason::SessionLimit);
         drop(two);
@@ -450,9 +479,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_places_nobody_holds_only_so_many_are_kept_the_newest() {
         let config = Config { max_kept: 2, ..Config::default() };
-        let directory = Arc::new(Directory::new(config));
+        let directory = Arc::new(Directory::new(config, Fleet::Alone));
         for session in ["1", "2", "3"] {
-            drop(directory.attach(producer(session), &topic("t"), 0, nobody()).unwrap());
+            drop(directory.attach(producer(session), &topic("t"), 0, None, nobody()).unwrap());
         }
         assert_eq!((directory.sweep(), directory.len()), (1, 2));
         assert!(directory.estate(&producer("1"), &topic("t")).is_none());

@@ -10,7 +10,7 @@ use crate::{
     broker::Publishing,
     error::{Failure, Reason},
     hub::{Feed, Hold, Hub, Scope},
-    types::{Cursor, NewEvent, Producer, Topic},
+    types::{Claim, Cursor, NewEvent, Producer, Topic},
 };
 
 /// Of one session on one topic. Whoever attaches to the session next takes it over as it is. When the session is given
@@ -36,6 +36,8 @@ pub struct Estate {
 struct Things {
     /// The newest attach; none once the session was given up.
     attach: Option<u64>,
+    /// Under which it is held, where sessions have claims.
+    claim: Option<Claim>,
     acked: Option<Cursor>,
     /// The keys of the session's topic that die with it.
     keys: Option<Scope>,
@@ -51,14 +53,15 @@ struct Things {
 struct Membership {
     /// What others have been told; none while that is under way, or if it failed.
     info: Option<Bytes>,
-    _scope: Scope,
+    scope: Scope,
 }
 
 impl Things {
     fn enter(&mut self, feed: Arc<Feed>, producer: &Producer, info: Option<Bytes>) {
         match &mut self.presence {
             Some(presence) => presence.info = info,
-            None => self.presence = Some(Membership { info, _scope: Scope::new(feed, producer.clone()) }),
+            // Whoever enters again elsewhere sets the key anew, and its older removal means nothing.
+            None => self.presence = Some(Membership { info, scope: Scope::new(feed, producer.clone(), None) }),
         }
     }
 
@@ -100,10 +103,11 @@ impl Drop for UnderWay {
 }
 
 impl Estate {
-    /// Nothing yet, for the holder under this number.
-    pub fn new(topic: Topic, attach: u64) -> Arc<Self> {
+    /// Nothing yet, for the holder under this number, and under this claim.
+    pub fn new(topic: Topic, attach: u64, claim: Option<Claim>) -> Arc<Self> {
         let things = Things {
             attach: Some(attach),
+            claim,
             acked: None,
             keys: None,
             presence: None,
@@ -119,10 +123,54 @@ impl Estate {
     }
 
     /// A newer holder: from now on older ones can do nothing. What one of them has begun may still be under way.
-    pub(super) fn hand_over(&self, attach: u64) {
+    pub(super) fn hand_over(&self, attach: u64, claim: Option<Claim>) {
         let mut things = self.things.lock();
-        things.attach = Some(attach);
+        (things.attach, things.claim) = (Some(attach), claim);
+        if let Some(keys) = &mut things.keys {
+            keys.renew(claim);
+        }
         things.released = false;
+    }
+
+    /// The session is held at another replica from now on, which sees to its keys if it is on the same topic still, and to
+    /// its presence if it is there to stay. True if it stays there with the same `info`: nobody need hear of it.
+    pub(super) fn hand_away(&self, topic: &Topic, info: Option<&Bytes>) -> bool {
+        let mut things = self.things.lock();
+        things.attach = None;
+        let same_topic = *topic == self.topic;
+        if let Some(keys) = things.keys.take_if(|_| same_topic) {
+            keys.forget();
+        }
+        let mut stays = false;
+        if let Some(presence) = things.presence.take_if(|_| same_topic && info.is_some()) {
+            stays = presence.info.as_ref() == info;
+            presence.scope.forget();
+        }
+        let given_up = (things.release(), things.hold.take());
+        drop(things);
+        drop(given_up);
+        stays
+    }
+
+    /// The session is a member of its topic's presence already, as another replica says that had it.
+    pub fn stay(&self, attach: u64, feed: Arc<Feed>, producer: &Producer, info: &Bytes) -> Result<(), Failure> {
+        self.held(attach)?.enter(feed, producer, Some(Bytes::copy_from_slice(info)));
+        Ok(())
+    }
+
+    /// Sees to the keys that the session has set at another replica, as to its own. From then on that one cannot remove
+    /// them: TAKEN_OVER if there is a newer holder, BROKER if it cannot be done now.
+    pub async fn adopt(&self, attach: u64, feed: &Arc<Feed>, producer: &Producer) -> Result<(), Failure> {
+        let claim = {
+            let mut things = self.held(attach)?;
+            let claim = things.claim;
+            things.keys.get_or_insert_with(|| Scope::new(feed.clone(), producer.clone(), claim));
+            claim
+        };
+        match claim {
+            Some(claim) => feed.fence(producer, claim).await,
+            None => Ok(()),
+        }
     }
 
     /// Completes once nothing is under way. A holder that is new and has begun nothing itself knows then what has been
@@ -171,10 +219,17 @@ impl Estate {
 
     /// Publishes in the session's name. A key in its scope is bound before it is there: however the session ends, that
     /// is undone. Dropping the outcome before it is known gives up that claim.
-    pub fn publish(self: &Arc<Self>, attach: u64, feed: &Arc<Feed>, event: NewEvent) -> Result<Publishing, Failure> {
+    pub fn publish(
+        self: &Arc<Self>,
+        attach: u64,
+        feed: &Arc<Feed>,
+        mut event: NewEvent,
+    ) -> Result<Publishing, Failure> {
         let mut things = self.held(attach)?;
+        event.claim = things.claim;
         if let Some(owner) = &event.scope {
-            things.keys.get_or_insert_with(|| Scope::new(feed.clone(), owner.clone()));
+            let claim = things.claim;
+            things.keys.get_or_insert_with(|| Scope::new(feed.clone(), owner.clone(), claim));
         }
         let publishing = feed.publish(event);
         Ok(UnderWay::count(self, &mut things, publishing))

@@ -104,6 +104,8 @@ pub struct NewEvent {
     pub scope: Option<Producer>,
     /// It came by a bridge, and so does not leave by one.
     pub is_bridged: bool,
+    /// The claim of its session under which it is published, where sessions have claims.
+    pub claim: Option<Claim>,
 }
 
 impl NewEvent {
@@ -188,6 +190,15 @@ pub struct Dedupe {
     pub id: Option<String>,
     /// The publishing session's own numbering.
     pub seq: Option<Seq>,
+}
+
+/// That a session is held by one replica, to be told from all other times that any replica held it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Later claims of a session have higher ones.
+    pub order: u64,
+    /// Nothing was known of an earlier one.
+    pub first: bool,
 }
 
 /// A publish's number in its session.

@@ -1,6 +1,8 @@
 //! The command line as people and scripts use it: the real program, against a real server of its own.
 
 mod check;
+#[cfg(feature = "nats")]
+mod doctor;
 mod examples;
 mod keyed;
 mod pipeline;

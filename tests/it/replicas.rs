@@ -1,6 +1,7 @@
 //! Two replicas that share their topics over a NATS server.
 
 mod fleet;
+mod sessions;
 
 use std::time::Duration;
 
@@ -16,19 +17,25 @@ async fn replica(nats: &NatsServer) -> TestServer {
     replica_with(nats, &[]).await
 }
 
-/// A replica with other settings than all these tests have.
-pub(crate) async fn replica_with(nats: &NatsServer, more: Settings<'_>) -> TestServer {
-    let servers = format!("[\"{}\"]", nats.url());
-    let settings = [
+/// What replicas over that server are started with.
+pub(crate) fn settings(nats: &NatsServer) -> Vec<(&'static str, String)> {
+    let fixed = [
         ("broker.kind", "nats"),
-        ("broker.nats.servers", &*servers),
         ("broker.nats.replicas", "1"),
         ("broker.nats.partitions", "2"),
         ("broker.nats.check_interval", "500ms"),
         ("health.canary_interval", "200ms"),
         ("health.canary_timeout", "1s"),
     ];
-    let server = TestServer::with(&[&settings, more].concat()).await;
+    let servers = ("broker.nats.servers", format!("[\"{}\"]", nats.url()));
+    fixed.map(|(key, value)| (key, value.to_owned())).into_iter().chain([servers]).collect()
+}
+
+/// A replica with other settings than all these tests have.
+pub(crate) async fn replica_with(nats: &NatsServer, own: Settings<'_>) -> TestServer {
+    let shared = settings(nats);
+    let shared: Vec<_> = shared.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let server = TestServer::with(&[&shared, own].concat()).await;
     ready(&server, 200).await;
     server
 }

@@ -24,6 +24,8 @@ pub struct NatsServer {
     folder: TempDir,
     /// What its own file of settings says.
     settings: String,
+    /// Whether it keeps anything.
+    keeps: bool,
     ports: Option<Ports>,
     child: Option<Child>,
 }
@@ -43,9 +45,18 @@ impl NatsServer {
 
     /// The same, with settings beside those that it is given here.
     pub async fn start_with(settings: &str) -> Option<Self> {
+        Self::begin(settings, true).await
+    }
+
+    /// One without JetStream.
+    pub async fn start_plain() -> Option<Self> {
+        Self::begin("", false).await
+    }
+
+    async fn begin(settings: &str, keeps: bool) -> Option<Self> {
         let binary = find()?;
         let folder = tempfile::tempdir().expect("a folder for the server");
-        let mut server = Self { binary, folder, settings: settings.to_owned(), ports: None, child: None };
+        let mut server = Self { binary, folder, settings: settings.to_owned(), keeps, ports: None, child: None };
         server.run().await;
         Some(server)
     }
@@ -62,7 +73,9 @@ impl NatsServer {
         let settings = self.folder.path().join("settings");
         fs::write(&settings, self.settings.replace(CLUSTER_PORT, &cluster)).expect("its settings");
         let child = Command::new(&self.binary)
-            .args(["--addr", "127.0.0.1", "--port", &port, "--jetstream", "--store_dir"])
+            .args(["--addr", "127.0.0.1", "--port", &port])
+            .args(self.keeps.then_some("--jetstream"))
+            .arg("--store_dir")
             .arg(self.store())
             .arg("--ports_file_dir")
             .arg(&ports)

@@ -108,6 +108,12 @@ pub(super) struct Described {
     pub(super) config: Value,
     /// What it holds.
     pub(super) state: StreamState,
+    /// Who keeps it.
+    #[serde(default)]
+    pub(super) cluster: Value,
+    /// When it was asked, by its leader's clock.
+    #[serde(default)]
+    pub(super) ts: String,
 }
 
 /// What a stream holds.
@@ -204,6 +210,11 @@ async fn call<T: for<'de> Deserialize<'de>>(client: &Client, what: String, quest
 /// What there is to know of a stream, from its leader.
 pub(super) async fn stream(client: &Client, name: &str) -> Result<Described, Problem> {
     call(client, format!("STREAM.INFO.{name}"), &Value::Null).await
+}
+
+/// What there is to know of the account.
+pub(super) async fn account<T: for<'de> Deserialize<'de>>(client: &Client) -> Result<T, Problem> {
+    call(client, "INFO".to_owned(), &Value::Null).await
 }
 
 /// Makes a stream. One that is there with the same settings already is as good.

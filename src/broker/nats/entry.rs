@@ -16,12 +16,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, bridge, doubts::Doubts, publish, reach};
+use super::{
+    Engine, bridge,
+    doubts::Doubts,
+    fences::{self, Closed, Fences},
+    publish, reach,
+};
 use crate::{
     broker::{Listener, Publishing},
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{Cursor, NewEvent, Producer, Published},
+    types::{Claim, Cursor, NewEvent, Producer, Published},
 };
 
 /// How long a reader may wait for a log that is not in sight.
@@ -49,6 +54,8 @@ pub struct Entry {
     pub(super) doubts: Doubts,
     /// The last answer to what the newest record is, and when it was asked for; 0 if there was none.
     pub(super) newest: sync::Mutex<Option<(Instant, u64)>>,
+    /// What keeps out older holders of sessions.
+    pub(super) fences: Fences,
     /// The topic has no record after its newest here, and up to this place.
     sure: AtomicU64,
     /// Cancelled when nobody needs it any more.
@@ -84,6 +91,7 @@ impl Entry {
             wanted: (AtomicU64::new(0), Notify::new()),
             doubts: Doubts::default(),
             newest: sync::Mutex::new(None),
+            fences: Fences::default(),
             sure: AtomicU64::new(0),
             closed: engine.tasks.stop().child_token(),
             needed: Mutex::new(Instant::now()),
@@ -98,8 +106,20 @@ impl Entry {
     }
 
     /// See [`crate::broker::Line::remove_owned`].
-    pub(crate) fn remove_owned(self: &Arc<Self>, owner: &Producer) {
-        publish::remove_owned(self, owner);
+    pub(crate) fn remove_owned(self: &Arc<Self>, owner: &Producer, claim: Option<Claim>) {
+        publish::remove_owned(self, owner, claim);
+    }
+
+    /// See [`crate::broker::Line::fence`].
+    pub(crate) async fn fence(&self, producer: &Producer, claim: Claim) -> Result<(), Failure> {
+        match fences::place(self, producer, claim, true).await {
+            Ok(_) => Ok(()),
+            Err(Closed::Taken) => Err(fences::taken()),
+            Err(Closed::Problem(problem)) => {
+                tracing::warn!(topic = self.topic, %problem, "older holders of a session are not kept out yet");
+                Err(unreachable())
+            }
+        }
     }
 
     /// See [`crate::broker::Line::ready`].

@@ -60,3 +60,9 @@ pub(super) async fn agree(
     }
     Err(Problem::Late)
 }
+
+/// When the stream was created whose epoch is known for the partition; none if there is no epoch.
+pub(super) async fn known(client: &Client, names: &Names, partition: u16) -> Result<Option<String>, Problem> {
+    let held = api::newest(client, &names.bucket_stream(), &names.epoch(partition)).await?;
+    Ok(held.and_then(|stored| serde_json::from_slice::<Entry>(&stored.content()).ok()).map(|entry| entry.created))
+}

@@ -2,6 +2,7 @@
 //!
 //! What is told may be lost with a connection. So whoever tells waits for answers, and says who was silent.
 
+pub(in crate::broker) mod claims;
 mod leases;
 
 use std::{
@@ -100,10 +101,8 @@ impl Fleet {
         let client = &self.engine.links.asking;
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| unreachable(&error))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(FROM, self.id.as_str());
         let subject = self.engine.names.told("all", matter.as_str());
-        let sent = client.publish_with_reply_and_headers(subject, inbox, headers, content).await;
+        let sent = client.publish_with_reply_and_headers(subject, inbox, self.from(), content).await;
         sent.map_err(|error| unreachable(&error))?;
         // What waits to be sent may wait for long, if there is no server to send it to.
         while !silent.is_empty()
@@ -115,6 +114,12 @@ impl Fleet {
             told.found = told.found.saturating_add(answer.found);
         }
         Ok(())
+    }
+
+    fn from(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(FROM, self.id.as_str());
+        headers
     }
 
     async fn listen(&self) -> Result<[Subscriber; 2], Problem> {

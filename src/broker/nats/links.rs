@@ -36,7 +36,7 @@ const HEARD_AT_ONCE: usize = 65_536;
 /// The same of a bridge, where nothing can be fetched. Who takes them has bounds of its own, and takes them at once.
 const BRIDGED_AT_ONCE: usize = 1024;
 /// What asking for several records at once, and for the latest of several subjects, needs of a server.
-const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
+pub(super) const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
 
 /// Since when a link has no connection; none while it has one.
 type Apart = Arc<Mutex<Option<Instant>>>;
@@ -126,6 +126,18 @@ impl Links {
             }
         }
     }
+}
+
+/// One connection, tried once.
+pub(super) async fn once(
+    config: &config::Nats,
+    name: &str,
+    alarm: &Arc<Notify>,
+    metrics: &Arc<Metrics>,
+) -> Result<Client, Problem> {
+    let (alarm, metrics) = (alarm.clone(), metrics.clone());
+    let (apart, was_up) = (Apart::default(), AtomicBool::new(false));
+    connect(config, name, Told { link: Link::Asking, alarm, metrics, apart, was_up }).await
 }
 
 async fn connect(config: &config::Nats, name: &str, told: Told) -> Result<Client, Problem> {

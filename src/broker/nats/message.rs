@@ -6,7 +6,8 @@
 //! | header | from | what it says |
 //! |---|---|---|
 //! | `Nats-Msg-Id` | us | how a repeat is recognised; see [`MessageId`] |
-//! | `Nats-Expected-Last-Subject-Sequence` | us | `if_last` |
+//! | `Nats-Expected-Last-Subject-Sequence` | us | `if_last`, or the place of the session's claim |
+//! | `Nats-Expected-Last-Subject-Sequence-Subject` | us | where that claim is; see [`super::fences`] |
 //! | `Bowline-Origin` | us | `NUMBER SCOPED CLIENT SESSION`; see [`Origin`]. `SCOPED` is `1` if it is |
 //! | `Nats-Sequence`, `Nats-Time-Stamp` | the server | its place |
 //! | `Nats-Last-Sequence` | the server, live | the place of the topic's record before it, 0 if none is kept |
@@ -37,6 +38,12 @@ pub(super) fn headers(event: &NewEvent, id: &MessageId) -> HeaderMap {
 /// Says which session it is of.
 pub(super) fn set_origin(headers: &mut HeaderMap, origin: &Origin) {
     headers.insert(ORIGIN, write_origin(origin));
+}
+
+/// It is to be stored only if the newest record of `subject` is the one at `place`; 0: if there is none.
+pub(super) fn set_fence(headers: &mut HeaderMap, subject: String, place: u64) {
+    headers.insert("Nats-Expected-Last-Subject-Sequence", place.to_string());
+    headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subject);
 }
 
 fn origin_of(event: &NewEvent) -> Option<Origin> {

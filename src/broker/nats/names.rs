@@ -6,7 +6,8 @@
 //! | subject `bowline.log.07.TOPIC` | what is published to a topic, and kept in its stream |
 //! | subject `bowline.out.07.TOPIC` | each event again, once it is kept: what replicas listen to |
 //! | stream `KV_bowline-epochs` | a key-value bucket: the epoch of each stream |
-//! | stream `KV_bowline-fleet` | another: a lease of each replica |
+//! | subject `bowline.log.07.$fence.HASH` | the claim of a session, kept beside what it publishes; see [`super::fences`] |
+//! | stream `KV_bowline-fleet` | another: a lease of each replica, and who holds which session |
 //! | subject `bowline.fleet.all.MATTER` | what a replica tells all others |
 //! | subject `bowline.fleet.ID.MATTER` | what it tells the one of that id |
 //!
@@ -83,6 +84,19 @@ impl Names {
         format!("$KV.{}.replica.{id}", self.fleet_bucket())
     }
 
+    /// The key of a session: who holds it.
+    pub(super) fn session(&self, producer: &Producer) -> String {
+        format!("$KV.{}.session.{}", self.fleet_bucket(), fingerprint_of(producer))
+    }
+
+    /// Where a session's claim is written in the stream of a topic, among topics, and none: `$` is not in their alphabet.
+    pub(super) fn fence(&self, partition: u16, topic: &str, producer: &Producer) -> String {
+        // A session of two topics of a partition has a record for each: it may be at home in one alone.
+        let (client, session) = (producer.client_id().as_str(), producer.session_id().as_str());
+        let parts = [topic.as_bytes(), client.as_bytes(), session.as_bytes()];
+        self.log(partition, &format!("$fence.{}", fingerprint("f", parts)))
+    }
+
     /// What is told to the replica of that id, or to `all`.
     pub(super) fn told(&self, id: &str, matter: &str) -> String {
         format!("{}.fleet.{id}.{matter}", self.prefix)
@@ -156,6 +170,10 @@ impl MessageId {
     pub(super) fn read(text: &str) -> Option<&str> {
         text.starts_with('i').then_some(text)
     }
+}
+
+fn fingerprint_of(producer: &Producer) -> String {
+    fingerprint("s", [producer.client_id().as_str().as_bytes(), producer.session_id().as_str().as_bytes()])
 }
 
 /// 128 bits of a hash that nobody finds two of, over the parts and their lengths.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::Message;
+use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, timeout};
@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     api::{self, Ack, Problem, header, number},
     entry::{Entry, unreachable},
+    fences::{self, Closed},
     message,
     names::MessageId,
 };
@@ -19,7 +20,7 @@ use crate::{
     log::Origin,
     proto,
     telemetry::metrics::{Metrics, words::BrokerPublish},
-    types::{NewEvent, Operation, Producer, Published},
+    types::{Claim, NewEvent, Operation, Producer, Published},
 };
 
 /// How long one attempt may take. A stream that has lost its leader has another one in about four seconds.
@@ -71,11 +72,11 @@ pub(super) fn begin(entry: &Arc<Entry>, event: NewEvent) -> Publishing {
 }
 
 /// Removes the keys that die with a session; see [`crate::broker::Line::remove_owned`].
-pub(super) fn remove_owned(entry: &Arc<Entry>, owner: &Producer) {
+pub(super) fn remove_owned(entry: &Arc<Entry>, owner: &Producer, claim: Option<Claim>) {
     entry.doubts.end(owner);
     let owned = entry.log().read().owned_keys(owner);
     for (key, offset) in owned {
-        let (removal, topic) = (removal(entry, owner, key, offset).send(), entry.topic.clone());
+        let (removal, topic) = (removal(entry, owner, key, offset, claim).send(), entry.topic.clone());
         drop(entry.engine.tasks.spawn("removal of a key", async move { note(&topic, removal.await) }));
     }
 }
@@ -91,7 +92,7 @@ pub(super) fn stored(entry: &Arc<Entry>, message: &Message) {
         }
         let owned = entry.log().read().owned_keys(&owner);
         if let Some((key, _)) = owned.into_iter().find(|(_, at)| *at == offset) {
-            note(&entry.topic, removal(&entry, &owner, key, offset).send().await);
+            note(&entry.topic, removal(&entry, &owner, key, offset, None).send().await);
         }
     };
     drop(tasks.spawn("removal of a key", undo));
@@ -99,16 +100,19 @@ pub(super) fn stored(entry: &Arc<Entry>, message: &Message) {
 
 /// The removal of a key at the end of its session. It names the event that it undoes, and means nothing if the key was
 /// set again before it is stored.
-fn removal(entry: &Arc<Entry>, owner: &Producer, key: Bytes, offset: u64) -> Outgoing {
+fn removal(entry: &Arc<Entry>, owner: &Producer, key: Bytes, offset: u64, claim: Option<Claim>) -> Outgoing {
     let (operation, publisher) = (Operation::Delete, Some(owner.client_id().clone()));
-    let event = NewEvent { key, operation, publisher, ..NewEvent::default() };
+    let event = NewEvent { key, operation, publisher, claim, ..NewEvent::default() };
     let id = MessageId::of_removal(&entry.topic, owner, offset);
     let undoes = Some(Origin { producer: owner.clone(), number: offset, scoped: true });
     Outgoing { entry: entry.clone(), event, id, undoes, patience: REMOVAL_TIMEOUT }
 }
 
 fn note(topic: &str, removed: Result<Published, Failure>) {
-    if let Err(failure) = removed {
+    // Whoever has taken the session over has its keys as well.
+    if let Err(failure) = removed
+        && failure.reason != Reason::TakenOver
+    {
         tracing::warn!(topic, %failure, "a key outlives its session");
     }
 }
@@ -205,35 +209,31 @@ impl Outgoing {
             return Err(unreachable());
         }
         let content = proto::encode_content(&self.event);
-        let (mut expected, mut unsure, mut is_again) = (self.expected(), false, false);
+        let (mut expected, mut unsure, mut doubted, mut is_again) = (self.expected(), false, false, false);
         loop {
-            let (begun, engine) = (Instant::now(), &self.entry.engine);
-            let attempt = begun + ATTEMPT_TIMEOUT;
             if std::mem::replace(&mut is_again, true) {
-                engine.metrics.broker_publish_retries.inc();
+                self.entry.engine.metrics.broker_publish_retries.inc();
             }
-            let mut headers = message::headers(&self.event, &self.id);
-            if let Some(origin) = &self.undoes {
-                message::set_origin(&mut headers, origin);
-            }
-            if let Some(expected) = expected {
-                headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
-            }
-            let subject = engine.names.log(self.entry.partition, &self.entry.topic);
-            let asked = async {
-                // What is handed to a link without a connection is sent when it has one, whoever still waits for it then.
-                if links.is_apart() {
-                    return Err(Problem::Nobody);
+            let (headers, fence) = match self.headers(expected, doubted).await {
+                Ok(headers) => headers,
+                Err(Closed::Taken) => return Err(if unsure { unknown() } else { fences::taken() }),
+                Err(Closed::Problem(problem)) => {
+                    self.pause(&problem, deadline, unsure).await?;
+                    continue;
                 }
-                let deadline = attempt.min(deadline);
-                api::ask(&links.publishing, subject, Some(headers), content.clone(), deadline).await
             };
-            let answer = asked.await.inspect(|_| engine.metrics.broker_round_trip.observe(begun.elapsed()));
-            let problem = match answer.and_then(|message| api::answer::<Ack>(&message)) {
+            let problem = match self.attempt(headers, content.clone(), deadline).await {
                 // A repeat of an attempt whose answer was lost.
                 Ok(ack) => return Ok(Kept { ack, is_ours: !ack.duplicate || unsure }),
                 Err(problem) => problem,
             };
+            if let Some(producer) = fence.filter(|_| problem.wrong_last().is_some()) {
+                // Somebody else has written there, or is about to.
+                self.entry.fences.doubt(producer);
+                self.pause(&problem, deadline, unsure).await?;
+                doubted = true;
+                continue;
+            }
             if let Some(actual) = problem.wrong_last() {
                 match self.other_last(actual, &mut expected, unsure).await {
                     Some(outcome) => return outcome.map(|ack| Kept { ack, is_ours: unsure }),
@@ -244,14 +244,59 @@ impl Outgoing {
             if let Some(failure) = refusal(&problem) {
                 return Err(failure);
             }
-            if Instant::now() + PAUSE >= deadline {
-                tracing::warn!(topic = self.entry.topic, %problem, unsure, "a publish is given up");
-                return Err(if unsure { unknown() } else { unreachable() });
-            }
-            if !matches!(problem, Problem::Late) {
-                sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
-            }
+            self.pause(&problem, deadline, unsure).await?;
         }
+    }
+
+    /// What stands before the content, with the one condition that there is room for; and whose claim that is about, if it
+    /// is about one.
+    async fn headers(&self, expected: Option<u64>, doubted: bool) -> Result<(HeaderMap, Option<&Producer>), Closed> {
+        let mut headers = message::headers(&self.event, &self.id);
+        if let Some(origin) = &self.undoes {
+            message::set_origin(&mut headers, origin);
+        }
+        if let Some(expected) = expected {
+            headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+            return Ok((headers, None));
+        }
+        let Some((producer, claim)) = self.claim() else { return Ok((headers, None)) };
+        let place = fences::place(&self.entry, producer, claim, doubted).await?;
+        let fence = self.entry.engine.names.fence(self.entry.partition, &self.entry.topic, producer);
+        message::set_fence(&mut headers, fence, place);
+        Ok((headers, Some(producer)))
+    }
+
+    /// Sends it once, and waits for the answer.
+    async fn attempt(&self, headers: HeaderMap, content: Bytes, deadline: Instant) -> Result<Ack, Problem> {
+        let (begun, engine) = (Instant::now(), &self.entry.engine);
+        // What is handed to a link without a connection is sent when it has one, whoever still waits for it then.
+        if engine.links.is_apart() {
+            return Err(Problem::Nobody);
+        }
+        let subject = engine.names.log(self.entry.partition, &self.entry.topic);
+        let deadline = deadline.min(begun + ATTEMPT_TIMEOUT);
+        let answer = api::ask(&engine.links.publishing, subject, Some(headers), content, deadline).await?;
+        engine.metrics.broker_round_trip.observe(begun.elapsed());
+        api::answer::<Ack>(&answer)
+    }
+
+    /// Waits before it is tried again; fails if there is no time left for that.
+    async fn pause(&self, problem: &Problem, deadline: Instant, unsure: bool) -> Result<(), Failure> {
+        if Instant::now() + PAUSE >= deadline {
+            tracing::warn!(topic = self.entry.topic, %problem, unsure, "a publish is given up");
+            return Err(if unsure { unknown() } else { unreachable() });
+        }
+        if !matches!(problem, Problem::Late) {
+            sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
+        }
+        Ok(())
+    }
+
+    /// The session in whose name it is published, and its claim.
+    fn claim(&self) -> Option<(&Producer, Claim)> {
+        let numbered = self.event.dedupe.seq.as_ref().map(|seq| &seq.producer);
+        let producer = numbered.or(self.undoes.as_ref().map(|origin| &origin.producer))?;
+        Some((producer, self.event.claim?))
     }
 
     /// The condition, in the server's terms: for a topic of which nothing is kept, the newest record is 0.

@@ -99,7 +99,7 @@ pub(super) async fn provide(client: &Client, wanted: &Value) -> Result<Described
         }
         other => other?,
     };
-    match difference(wanted, &info.config) {
+    match differences(wanted, &info.config).into_iter().next() {
         None => Ok(info),
         Some((key, wanted, found)) => Err(Problem::Unfit(format!(
             "the stream {name} has {key} {found}, but the settings of broker.nats ask for {wanted}: change one of the two"
@@ -107,8 +107,9 @@ pub(super) async fn provide(client: &Client, wanted: &Value) -> Result<Described
     }
 }
 
-/// The first setting that is not as it has to be: its name, and both values.
-fn difference(wanted: &Value, found: &Value) -> Option<(String, String, String)> {
+/// The settings that are not as they have to be: the name of each, and both values.
+pub(super) fn differences(wanted: &Value, found: &Value) -> Vec<(String, String, String)> {
+    let mut differ = Vec::new();
     // Neither is of any consequence once the stream is there.
     let matters = |key: &str| !["description", "first_seq"].contains(&key);
     let all = wanted.as_object().into_iter().flatten().filter(|(key, _)| matters(key));
@@ -121,12 +122,13 @@ fn difference(wanted: &Value, found: &Value) -> Option<(String, String, String)>
             (ours, theirs) => ours == theirs,
         };
         if !same {
-            return Some((key.clone(), value.to_string(), there.to_string()));
+            differ.push((key.clone(), value.to_string(), there.to_string()));
         }
     }
     let there = ABSENT.iter().filter_map(|key| Some((*key, found.get(*key)?)));
-    let mut extra = there.filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
-    extra.next().map(|(key, value)| (key.to_owned(), "none".to_owned(), value.to_string()))
+    let extra = there.filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
+    differ.extend(extra.map(|(key, value)| (key.to_owned(), "none".to_owned(), value.to_string())));
+    differ
 }
 
 fn is_part(ours: &Map<String, Value>, theirs: &Map<String, Value>) -> bool {
@@ -146,7 +148,7 @@ mod tests {
         found["max_consumers"] = (-1).into();
         found["description"] = "mine".into();
         found["allow_msg_ttl"] = false.into();
-        assert_eq!(difference(&wanted, &found), None);
+        assert_eq!(differences(&wanted, &found), []);
 
         let changes = [
             ("max_age", json!(1)),
@@ -161,7 +163,8 @@ mod tests {
         for (key, value) in changes {
             let mut changed = found.clone();
             changed[key] = value;
-            assert_eq!(difference(&wanted, &changed).map(|(key, ..)| key).as_deref(), Some(key));
+            let differ = differences(&wanted, &changed);
+            assert_eq!(differ.iter().map(|(key, ..)| key.as_str()).collect::<Vec<_>>(), [key]);
         }
     }
 }

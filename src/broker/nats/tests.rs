@@ -1,5 +1,7 @@
 //! What only this engine can do, and what can only go wrong here; the rest is in the conformance suite.
 
+mod fences;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -441,7 +443,7 @@ async fn keys_die_with_their_session_on_every_replica_unless_they_are_set_again(
     put(&here, "theirs", "s").await;
     let last = put(&there, "theirs", "t").await;
     eventually("it is known here", || here.log().read().last() == last.cursor.offset).await;
-    here.remove_owned(&producer("s"));
+    here.remove_owned(&producer("s"), None);
     let names = |line: &Line| -> Vec<bytes::Bytes> {
         line.log().read().keys().unwrap().list(b"", 10).into_iter().map(|(key, ..)| key.clone()).collect()
     };
@@ -460,7 +462,7 @@ async fn a_key_that_is_stored_after_the_end_of_its_session_is_removed() {
     let put = NewEvent { key: "mine".into(), scope: Some(producer("s")), ..event("x") };
     let failure = line.publish(put).outcome().await.unwrap_err();
     assert_eq!(failure.reason, Reason::UnknownOutcome);
-    line.remove_owned(&producer("s"));
+    line.remove_owned(&producer("s"), None);
     server.signal("-CONT");
     eventually("it was set", || line.log().read().head().offset > 0).await;
     eventually("it is removed", || line.log().read().keys().map(crate::log::Keys::len) == Some(0)).await;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     auth::{Ask, Caller},
+    broker::Previous,
     connection::{
         lane::{Active, Lane, Reading},
         outbox::Outbox,
@@ -87,11 +88,17 @@ impl Served {
         if wish.required {
             Estate::check_hold(kept.as_deref(), &feed)?;
         }
+        let directory = &self.shared.directory;
+        let claimed = match &named {
+            Some(_) => directory.claim(&producer, &topic, wish.last_attach, wish.presence.as_ref()).await?,
+            None => None,
+        };
         let kick = self.kick(wish.alias);
-        let attach = || self.shared.directory.attach(producer.clone(), &topic, wish.last_attach, kick);
+        let attach = || directory.attach(producer.clone(), &topic, wish.last_attach, claimed.as_ref(), kick);
         let attachment = named.map(|_| attach()).transpose()?;
         let permitted = caller.may(Ask::Publish(&topic));
-        let opening = Opening { wish, feed, producer, session, recovery, floor, permitted };
+        let previous = claimed.and_then(|claimed| claimed.previous);
+        let opening = Opening { wish, feed, producer, session, recovery, floor, permitted, previous };
         let recovery = self.add(opening, attachment).await?;
         drop(presence);
         self.recheck(&caller);
@@ -132,7 +139,7 @@ impl Served {
     async fn add(&self, mut opening: Opening, mut attachment: Option<Attachment>) -> Result<Recovery, Failure> {
         let alias = opening.wish.alias;
         let attach = attachment.as_ref().map_or(1, Attachment::attach);
-        let own = || Estate::new(opening.feed.topic().clone(), attach);
+        let own = || Estate::new(opening.feed.topic().clone(), attach, None);
         let estate = attachment.as_ref().map_or_else(own, |attachment| attachment.estate().clone());
         timeout(SETTLED_WITHIN, estate.settled()).await.ok();
         let registered = async {
@@ -187,7 +194,10 @@ impl Served {
 
     /// What the session has in its topic besides reading it.
     async fn register(&self, opening: &Opening, estate: &Arc<Estate>, attach: u64) -> Result<(), Failure> {
-        let Opening { wish, feed, producer, session, .. } = opening;
+        let Opening { wish, feed, producer, session, previous, .. } = opening;
+        if let Some(previous) = previous {
+            self.inherit(opening, previous, estate, attach).await?;
+        }
         match &wish.presence {
             Some(info) => estate.enter(attach, &self.shared.hub, producer, info).await?,
             None => estate.leave_presence(attach)?,
@@ -197,6 +207,36 @@ impl Served {
             estate.begin(attach, onward)?;
         }
         if wish.required { estate.hold(attach, feed, onward.offset) } else { estate.release_hold(attach) }
+    }
+
+    /// Another replica had the session: its keys are this one's to remove. What is not handed over is undone, by that replica
+    /// or, if it does not answer, by this one.
+    async fn inherit(
+        &self,
+        opening: &Opening,
+        previous: &Previous,
+        estate: &Arc<Estate>,
+        attach: u64,
+    ) -> Result<(), Failure> {
+        let Opening { wish, feed, producer, .. } = opening;
+        let same_topic = previous.topic == *feed.topic();
+        if same_topic && feed.class() == Class::State {
+            estate.adopt(attach, feed, producer).await?;
+        }
+        let hub = &self.shared.hub;
+        if let Some(info) = wish.presence.as_ref().filter(|_| previous.stays) {
+            estate.stay(attach, hub.join(&previous.topic.presence()?, self.party)?, producer, info)?;
+        }
+        if previous.answered {
+            return Ok(());
+        }
+        if !same_topic {
+            hub.undo(producer, &previous.topic, None).await?;
+        }
+        if previous.present && !(same_topic && wish.presence.is_some()) {
+            hub.undo(producer, &previous.topic.presence()?, None).await?;
+        }
+        Ok(())
     }
 }
 
@@ -211,6 +251,8 @@ struct Opening {
     floor: (u64, u64),
     /// Its client may publish there.
     permitted: bool,
+    /// What another replica had of it.
+    previous: Option<Previous>,
 }
 
 impl Opening {
