@@ -151,6 +151,7 @@ impl App {
 
         auth.spawn(&health, &tasks);
         canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
+        tasks.spawn_until_stopped("cut off", drain.clone().follow_broker(health.clone(), config.broker.max_cut_off()));
         bridge::open(&shared.hub, shared.config.max_payload(), &lifecycle, &metrics);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));

@@ -280,6 +280,15 @@ impl Line {
         }
     }
 
+    /// Waits until everything is here that is stored at this moment: only then it is known how far a session has
+    /// published that was elsewhere. BROKER if nobody says in time. Cancel-safe.
+    pub async fn current(&self) -> Result<(), Failure> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Nats(entry) => entry.current().await,
+        }
+    }
+
     /// Removes the keys that were to die with a session and are still its own; each removal is an event. Returns before
     /// that is done: an engine that cannot do it at once keeps trying.
     /// `claim` is the one under which the session was held: somebody may have a newer one by now, and keeps the keys.

@@ -266,7 +266,7 @@ async fn outlived(transport: TransportHandle, entry: Arc<Entry>, close_grace: Du
     transport.retired().await;
     let deadline = transport.grace.saturating_sub(close_grace);
     let (reason, reconnect_delay) = ("the transport has reached its age".into(), Duration::ZERO);
-    entry.drain(DrainNotice { reason, reconnect_delay, deadline });
+    entry.drain(DrainNotice { reason, reconnect_delay, deadline: Some(deadline) });
     sleep(deadline).await;
     Failure::new(Reason::Draining, "the client did not leave a transport that has reached its age")
 }

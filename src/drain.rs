@@ -11,6 +11,7 @@
 //! runs: what is asked for then can hasten it, and never slows it down.
 
 mod config;
+mod cut_off;
 mod pace;
 
 use std::{sync::Arc, time::Duration};

@@ -129,6 +129,8 @@ struct Live {
     next_number: u64,
     /// Set when the server drains: nobody is admitted any more.
     refusing: bool,
+    /// While the server is cut off from its broker nobody is admitted either: the longest that they are told to wait.
+    cut_off: Option<Duration>,
     /// Whoever has a connection pays for each that is opened: names are looked up, sessions resumed, histories read.
     /// When another replica is lost, everybody it had comes here at once; those who are too many wait a little.
     opens: Rate,
@@ -143,8 +145,18 @@ fn leaving() -> Failure {
 
 /// With a time to wait that is spread, so that those who are refused together do not come back together.
 fn refused(refusal: Refusal, message: &'static str) -> Failure {
-    Failure::new(refusal.reason(), message).retry_after(Duration::from_millis(fastrand::u64(1000..5000)))
+    refused_for(refusal, message, LONGEST_WAIT)
 }
+
+/// The same, for at most so long.
+fn refused_for(refusal: Refusal, message: &'static str, longest: Duration) -> Failure {
+    let spread = longest.saturating_sub(SHORTEST_WAIT).mul_f64(fastrand::f64());
+    Failure::new(refusal.reason(), message).retry_after(SHORTEST_WAIT + spread)
+}
+
+/// How long whoever is refused waits before coming again.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 impl Registry {
     /// An empty registry.
@@ -167,12 +179,14 @@ impl Registry {
         &self.clock
     }
 
-    /// Admits a connection: MAX_CONNECTIONS, OPEN_RATE or DRAINING, each with a time to wait.
+    /// Admits a connection: MAX_CONNECTIONS, OPEN_RATE, DRAINING or BROKER, each with a time to wait.
     pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Admission, Failure> {
         let now = Instant::now();
         let mut live = self.live.lock();
         let refusal = if live.refusing {
             Some((Refusal::Draining, LEAVING))
+        } else if live.cut_off.is_some() {
+            Some((Refusal::Broker, "this server is cut off from its broker"))
         } else if live.entries.len() >= self.config.max_connections {
             Some((Refusal::MaxConnections, "maximum connections reached"))
         } else if self.opens.0.take(Party::address(peer.ip()), 1, now).is_err() {
@@ -185,7 +199,7 @@ impl Registry {
         };
         if let Some((refusal, message)) = refusal {
             self.metrics.rejected(refusal);
-            return Err(refused(refusal, message));
+            return Err(refused_for(refusal, message, live.cut_off.unwrap_or(LONGEST_WAIT)));
         }
         live.next_number += 1;
         let number = live.next_number;
@@ -276,6 +290,11 @@ impl Registry {
         let mut live = self.live.lock();
         live.refusing = true;
         live.show_remaining(&self.metrics);
+    }
+
+    /// From now on, and until it is told otherwise, admits nobody: BROKER, with a time to wait of at most `longest`.
+    pub fn cut_off(&self, longest: Option<Duration>) {
+        self.live.lock().cut_off = longest;
     }
 
     /// Every connection, oldest first.

@@ -31,12 +31,12 @@ mod served;
 #[path = "cluster/servers.rs"]
 mod servers;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, path::Path, time::Duration};
 
 use bowline::{
     checker::{
         self, Floor, Options,
-        history::{Op, Record},
+        history::{Op, Outcome, Record, Recorder},
     },
     lifecycle::Tasks,
 };
@@ -61,6 +61,33 @@ async fn world(tasks: &Tasks) -> Option<(World, Crew)> {
     let history = History::default();
     let crew = Crew::sign_on(replicas.balancer.address(), &history).await;
     Some((World { servers, replicas, history }, crew))
+}
+
+/// Who is on a replica that is cut off moves to another; where all are cut off, everybody stays where it is.
+async fn cut_off(world: &World, crew: &Crew) {
+    let World { replicas, history, .. } = world;
+    history.fault("replica-0 is cut off, until it has no clients");
+    replicas.all[0].part(true, true);
+    let begun = Instant::now();
+    while crew.whereabouts().iter().any(|node| node == "replica-0") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "they stay on a replica that is cut off");
+        sleep(Duration::from_millis(50)).await;
+    }
+    println!("  it had none after {:.1?}", begun.elapsed());
+    replicas.all[0].part(false, false);
+    crew.catch_up("it").await;
+
+    history.fault("all are cut off");
+    replicas.all.iter().for_each(|replica| replica.part(true, true));
+    // Longer than it takes until they are told, and to try.
+    let (before, begun) = (crew.whereabouts(), Instant::now());
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(crew.whereabouts(), before, "everybody is where it was");
+    let tries = replicas.balancer.arrivals(begun).len();
+    assert!(tries <= 2 * before.len(), "{tries} connections");
+    replicas.all.iter().for_each(|replica| replica.part(false, false));
+    history.fault("all are back");
+    crew.catch_up("that").await;
 }
 
 /// One after the other, each followed by the proof that all is well again.
@@ -100,6 +127,7 @@ async fn whatever_fails_of_a_cluster_no_promise_is_broken() {
     sleep(Duration::from_secs(1)).await;
     crew.catch_up("the beginning").await;
     let faults = go_wrong(&mut world, &crew).await;
+    cut_off(&world, &crew).await;
     crew.end().await;
 
     let account = world.servers.ask("INFO").await.unwrap();
@@ -116,7 +144,12 @@ async fn whatever_fails_of_a_cluster_no_promise_is_broken() {
 fn judge(records: &[Record], faults: u64, seed: u64) {
     let report = checker::check(records, Options { sparse: true, ..Options::default() });
     println!("{report}");
-    assert!(report.violations.is_empty(), "BOWLINE_SEED={seed}");
+    if !report.violations.is_empty() {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster.jsonl");
+        let recorder = Recorder::new(File::create(&path).unwrap());
+        records.iter().for_each(|record| recorder.append(record).unwrap());
+        panic!("BOWLINE_SEED={seed}, and what everybody saw is in {}", path.display());
+    }
     let floor = Floor { operations: 1000, faults, resumes: faults, exercised: 0 };
     assert_eq!(report.vacuity(floor), Vec::<String>::new(), "this proves nothing; BOWLINE_SEED={seed}");
     let mut counts = BTreeMap::<&str, usize>::new();
@@ -125,10 +158,10 @@ fn judge(records: &[Record], faults: u64, seed: u64) {
             Op::Gap { reason, .. } => *counts.entry(reason).or_default() += 1,
             Op::Answered { outcome, .. } => {
                 let kind = match outcome {
-                    checker::history::Outcome::Stored { duplicate: true, .. } => "stored before",
-                    checker::history::Outcome::Stored { .. } => "stored",
-                    checker::history::Outcome::Refused(_) => "refused",
-                    checker::history::Outcome::Unknown => "unknown",
+                    Outcome::Stored { duplicate: true, .. } => "stored before",
+                    Outcome::Stored { .. } => "stored",
+                    Outcome::Refused(_) => "refused",
+                    Outcome::Unknown => "unknown",
                 };
                 *counts.entry(kind).or_default() += 1;
             }

@@ -81,6 +81,9 @@ pub struct Nats {
     /// How often it is looked whether something was missed.
     #[serde(with = "humantime_serde")]
     pub check_interval: Duration,
+    /// How long a replica may be cut off before its clients are told to move; 0 leaves them where they are.
+    #[serde(with = "humantime_serde")]
+    pub max_cut_off: Duration,
     /// After how long without a sign of life a replica is lost to the others.
     #[serde(with = "humantime_serde")]
     pub replica_timeout: Duration,
@@ -129,6 +132,7 @@ impl Default for Nats {
             start_timeout: Duration::from_secs(30),
             publish_timeout: Duration::from_secs(10),
             check_interval: Duration::from_secs(5),
+            max_cut_off: Duration::from_secs(10),
             replica_timeout: Duration::from_secs(10),
             bridges: Vec::new(),
         }
@@ -136,6 +140,12 @@ impl Default for Nats {
 }
 
 impl Config {
+    /// How long a server may be cut off from its broker before its clients are told to move; none where there is nowhere
+    /// else to go, or if they are to stay.
+    pub fn max_cut_off(&self) -> Option<Duration> {
+        (self.kind == Kind::Nats && !self.nats.max_cut_off.is_zero()).then_some(self.nats.max_cut_off)
+    }
+
     /// Everything wrong with the section, as `(key, sentence)`. `dedupe_window` is that of the topics.
     pub fn problems(&self, dedupe_window: Duration) -> Vec<(String, String)> {
         if self.kind == Kind::Memory {

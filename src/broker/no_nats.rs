@@ -174,6 +174,11 @@ impl Entry {
         match *self {}
     }
 
+    #[allow(clippy::unused_async, reason = "as it is where there is one")]
+    pub(super) async fn current(&self) -> Result<(), Failure> {
+        match *self {}
+    }
+
     pub(super) fn remove_owned(&self, _: &Producer, _: Option<Claim>) {
         match *self {}
     }

@@ -35,9 +35,12 @@ impl Peer for StreamPeer {
         self.outbox.send(Frame::Drain(v1::Drain {
             reason: notice.reason.as_ref().to_owned(),
             reconnect_delay_ms: millis(notice.reconnect_delay),
-            deadline_ms: millis(notice.deadline),
+            // 0 says that there is none.
+            deadline_ms: notice.deadline.map_or(0, |deadline| millis(deadline).max(1)),
         }));
-        self.standing.transport().go_away();
+        if notice.deadline.is_some() {
+            self.standing.transport().go_away();
+        }
     }
 
     fn close(&self, failure: Failure) {

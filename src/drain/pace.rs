@@ -8,7 +8,7 @@ use super::{Drain, Order};
 use crate::{registry::DrainNotice, types::Timestamp};
 
 /// Time between two rounds. Those told in one are spread over it by the delay they are given.
-const ROUND: Duration = Duration::from_millis(50);
+pub(super) const ROUND: Duration = Duration::from_millis(50);
 
 impl Drain {
     /// Tells every connection, in random order, at the pace of the configuration and the order.
@@ -27,7 +27,7 @@ impl Drain {
             let due = due(total, begun.elapsed(), span).saturating_sub(total - waiting.len());
             let round = waiting.split_off(waiting.len() - due.min(waiting.len()));
             let (told, missed): (Vec<_>, Vec<_>) =
-                round.into_iter().partition(|entry| entry.drain(notice(&order.reason, left, due)));
+                round.into_iter().partition(|entry| entry.drain(notice(&order.reason, Some(left), due)));
             self.progress.send_modify(|progress| {
                 progress.told += told.len();
                 progress.deadline = Some(Timestamp::now().plus(left));
@@ -48,14 +48,14 @@ impl Drain {
 }
 
 /// For one of those who are told `together`.
-fn notice(reason: &Arc<str>, deadline: Duration, together: usize) -> DrainNotice {
+pub(super) fn notice(reason: &Arc<str>, deadline: Option<Duration>, together: usize) -> DrainNotice {
     // One alone has nobody to make room for.
     let delay = if together > 1 { ROUND.mul_f64(fastrand::f64()) } else { Duration::ZERO };
     DrainNotice { reason: reason.clone(), reconnect_delay: delay, deadline }
 }
 
 /// How many of `total` are to have been told when `elapsed` of `span` is over: the first at once, the last at its end.
-fn due(total: usize, elapsed: Duration, span: Duration) -> usize {
+pub(super) fn due(total: usize, elapsed: Duration, span: Duration) -> usize {
     if elapsed >= span {
         return total;
     }

@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
+    health::Health,
     registry::{self, Admission, Backlog, DrainNotice, Peer, SessionStatus},
     telemetry::metrics::Metrics,
     types::ClientId,
@@ -155,7 +156,7 @@ async fn each_is_told_how_long_it_has_and_the_deaf_are_closed_then() {
     assert!((seconds(12)..seconds(14)).contains(&took), "{took:?}");
     for client in &clients {
         let (at, notice) = bench.told(client);
-        let end = at + notice.deadline;
+        let end = at + notice.deadline.expect("an end");
         assert!((seconds(13)..=seconds(13) + Duration::from_millis(60)).contains(&end), "{at:?} {notice:?}");
         assert_eq!(*client.closed.lock(), client.deaf.then_some(Reason::Draining));
     }
@@ -257,4 +258,39 @@ async fn whoever_hurries_waits_for_nobody() {
         assert!(bench.drained().await < seconds(2));
         assert_eq!(*client.closed.lock(), Some(Reason::Draining));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_cut_off_tells_its_clients_to_move_lets_nobody_in_and_serves_on_when_its_broker_is_back() {
+    let bench = Bench::new(Config { max_reconnects_per_second: 10, ..Config::default() });
+    let (health, address) = (Health::new(&bench.lifecycle), SocketAddr::from(([127, 0, 0, 1], 4000)));
+    let canary = health.component("canary");
+    canary.ready();
+    let clients: Vec<_> = (0..40).map(|_| bench.admit(true, true)).collect();
+    let told = || clients.iter().filter(|client| client.told.lock().is_some()).count();
+    let tasks = bench.lifecycle.tasks();
+    tasks.spawn_until_stopped("cut off", bench.drain.clone().follow_broker(health.clone(), Some(seconds(10))));
+    for _ in 0..3 {
+        canary.not_ready("out of reach");
+        sleep(seconds(9)).await;
+        canary.ready();
+        sleep(seconds(1)).await;
+    }
+    assert_eq!(told(), 0, "it was never away for so long");
+    drop(bench.registry.admit(address).unwrap());
+
+    canary.not_ready("out of reach");
+    sleep(seconds(12)).await;
+    assert!((18..=22).contains(&told()), "ten in each of two seconds: {}", told());
+    let refused = bench.registry.admit(address).unwrap_err();
+    let wait = refused.retry_after.unwrap();
+    assert!(refused.reason == Reason::Broker && wait >= seconds(1) && wait <= seconds(8), "{wait:?}");
+    canary.ready();
+    sleep(seconds(30)).await;
+    assert!(told() <= 22, "nobody else is told");
+    drop(bench.registry.admit(address).unwrap());
+    let notices = clients.iter().filter_map(|client| client.told.lock().clone());
+    assert!(notices.into_iter().all(|(_, notice)| notice.deadline.is_none()), "and nobody is closed");
+    assert!(clients.iter().all(|client| client.closed.lock().is_none()));
+    assert_eq!((bench.registry.len(), bench.lifecycle.phase()), (40, Phase::Serving));
 }

@@ -65,6 +65,11 @@ impl Feed {
         self.line.reaches(cursor).await
     }
 
+    /// Waits until what is stored at this moment is here; see [`Line::current`].
+    pub async fn current(&self) -> Result<(), Failure> {
+        self.line.current().await
+    }
+
     /// Forgets what its only reader has: for echo topics, whose log is one session's own.
     pub fn discard_through(&self, offset: u64) {
         self.with_log(|log| log.discard_through(offset));

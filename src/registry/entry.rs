@@ -38,8 +38,8 @@ pub struct DrainNotice {
     pub reason: Arc<str>,
     /// How long to wait before connecting elsewhere.
     pub reconnect_delay: Duration,
-    /// When the connection will be ended.
-    pub deadline: Duration,
+    /// When the connection will be ended; none if it will not, because the server may yet be able to go on.
+    pub deadline: Option<Duration>,
 }
 
 /// A session as operators see it.

@@ -52,7 +52,12 @@ impl StreamService {
         let deadline = parts.extensions.get::<Deadline>().map(|deadline| deadline.0);
         let opening = parts.extensions.get::<Span>().cloned().unwrap_or_default();
         let limit = self.0.config.decode_limit();
-        let admission = self.0.registry.admit(transport.peer)?;
+        let admission = self.0.registry.admit(transport.peer).inspect_err(|failure| {
+            // Who was told to move, and comes again on the transport it has, gets elsewhere only by another.
+            if failure.reason == Reason::Broker {
+                transport.go_away();
+            }
+        })?;
         let body = Heard::new(body, &self.0, admission.entry().clone());
         let requests = Frames::new(body, limit);
         Ok(connection::spawn(&self.0, Call { requests, caller, transport, kill, deadline, opening }, admission))

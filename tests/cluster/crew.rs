@@ -82,6 +82,15 @@ impl Crew {
         Self { members, over, tasks }
     }
 
+    /// Which replica each of them is on.
+    pub fn whereabouts(&self) -> Vec<String> {
+        let node = |member: &Member| match &*member.client.status().borrow() {
+            Status::Connected(welcome) => welcome.node.clone(),
+            other => format!("{other:?}"),
+        };
+        self.members.iter().map(node).collect()
+    }
+
     /// Waits until everybody has published something from now on, and everybody has read all of that. How long it took.
     pub async fn catch_up(&self, after: &str) -> Duration {
         let begun = Instant::now();

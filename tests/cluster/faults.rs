@@ -14,6 +14,8 @@ pub enum Fault {
     /// The NATS server that leads the stream in which most is stored.
     KillLeader,
     StopLeader,
+    /// The same is killed, and what it kept is cut short: the others have it all.
+    CutStore,
     /// A replica is not heard by any NATS server, does not hear any, or both.
     ReplicaMute,
     ReplicaDeaf,
@@ -26,11 +28,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::KillReplica,
         Self::StopReplica,
         Self::KillLeader,
         Self::StopLeader,
+        Self::CutStore,
         Self::ReplicaMute,
         Self::ReplicaDeaf,
         Self::ReplicaApart,
@@ -46,7 +49,7 @@ impl Fault {
         Duration::from_secs(match self {
             Self::KillReplica => 1,
             Self::StopReplica => 5,
-            Self::ReplicaApart | Self::LeaderApart => 7,
+            Self::LeaderApart => 5,
             Self::LeaderMute => 3,
             _ => 2,
         })
@@ -67,7 +70,7 @@ impl World {
         match fault {
             Fault::RollServers => return self.roll_servers().await,
             Fault::RollReplicas => return self.roll_replicas().await,
-            Fault::KillLeader | Fault::StopLeader | Fault::LeaderMute | Fault::LeaderApart => {
+            Fault::KillLeader | Fault::StopLeader | Fault::CutStore | Fault::LeaderMute | Fault::LeaderApart => {
                 let n = self.busiest().await;
                 self.history.fault(&format!("{fault:?}: nats-{n}, {time:?}"));
                 self.strike_server(fault, n, time).await;
@@ -110,6 +113,12 @@ impl World {
         match fault {
             Fault::KillLeader => {
                 server.kill();
+                sleep(time).await;
+                server.run().await;
+            }
+            Fault::CutStore => {
+                server.kill();
+                assert!(server.cut_short("bowline-L", 4096) > 0, "there was something to cut");
                 sleep(time).await;
                 server.run().await;
             }

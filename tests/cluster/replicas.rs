@@ -53,6 +53,7 @@ impl Replica {
             ("BOWLINE__BROKER__NATS__REPLICAS", "3"),
             ("BOWLINE__BROKER__NATS__PARTITIONS", "4"),
             ("BOWLINE__BROKER__NATS__CHECK_INTERVAL", "1s"),
+            ("BOWLINE__BROKER__NATS__MAX_CUT_OFF", "2s"),
             ("BOWLINE__TOPICS__RULES", RULES),
             // A process that stands still is to be noticed soon.
             ("BOWLINE__REGISTRY__HEARTBEAT_INTERVAL", "1s"),

@@ -11,7 +11,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::{Mutex, RwLock};
 use tokio::{
-    sync::{Notify, oneshot, watch},
+    sync::{self, Notify, oneshot, watch},
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,8 @@ pub struct Entry {
     wanted: (AtomicU64, Notify),
     /// What may be stored after the end of its session.
     pub(super) doubts: Doubts,
+    /// The last answer to what the newest record is, and when it was asked for; 0 if there was none.
+    pub(super) newest: sync::Mutex<Option<(Instant, u64)>>,
     /// What keeps out older holders of sessions.
     pub(super) fences: Fences,
     /// The topic has no record after its newest here, and up to this place.
@@ -88,6 +90,7 @@ impl Entry {
             waiters: Mutex::default(),
             wanted: (AtomicU64::new(0), Notify::new()),
             doubts: Doubts::default(),
+            newest: sync::Mutex::new(None),
             fences: Fences::default(),
             sure: AtomicU64::new(0),
             closed: engine.tasks.stop().child_token(),
@@ -138,6 +141,11 @@ impl Entry {
     /// See [`crate::broker::Line::reaches`].
     pub(crate) async fn reaches(self: &Arc<Self>, cursor: Cursor) -> Result<(), Failure> {
         reach::reach(self, cursor).await
+    }
+
+    /// See [`crate::broker::Line::current`].
+    pub(crate) async fn current(self: &Arc<Self>) -> Result<(), Failure> {
+        reach::current(self).await
     }
 
     /// Completes once the log is in sight and of this epoch. Never, if it has another one by then: put a time to it.

@@ -21,6 +21,9 @@ use crate::types::{NewEvent, Producer};
 /// Stands where a topic's name stands, and is none: `$` is not in their alphabet.
 pub(super) const CANARY: &str = "$canary";
 
+/// The same, in each partition: stands for nothing but that something is stored.
+pub(super) const PROBE: &str = "$probe";
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Names {

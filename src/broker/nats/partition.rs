@@ -11,9 +11,12 @@ use tokio::{
 
 use super::{
     Engine,
-    api::{self, Described, Problem, StreamState},
-    epochs, streams,
+    api::{self, Ack, Described, Problem, StreamState},
+    epochs,
+    names::PROBE,
+    streams,
 };
+use crate::{proto, types::NewEvent};
 
 /// Streams that are asked about at once when the engine starts.
 const AT_ONCE: usize = 8;
@@ -192,6 +195,13 @@ impl Engine {
             self.metrics.broker_epochs_changed.inc();
         }
         Ok(())
+    }
+
+    /// Stores an event that nobody reads: only a leader that a majority follows can.
+    pub(super) async fn probe(&self, partition: u16) -> Result<Ack, Problem> {
+        let (subject, content) = (self.names.log(partition, PROBE), proto::encode_content(&NewEvent::default()));
+        let deadline = Instant::now() + self.config.publish_timeout;
+        api::answer(&api::ask(&self.links.publishing, subject, None, content, deadline).await?)
     }
 
     /// The stream is not what it was: it needs another epoch, unless it has one by now.

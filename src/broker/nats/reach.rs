@@ -25,23 +25,40 @@ pub(super) async fn reach(entry: &Arc<Entry>, cursor: Cursor) -> Result<(), Fail
     if !is_ahead(entry, cursor) {
         return Ok(());
     }
-    let engine = &entry.engine;
+    // If the topic ends before it, it is a place that never was, or is no more.
+    let newest = newest_after(entry, Instant::now()).await?;
+    if newest >= cursor.offset { arrive(entry, newest).await } else { Ok(()) }
+}
+
+/// See [`crate::broker::Line::current`].
+pub(super) async fn current(entry: &Arc<Entry>) -> Result<(), Failure> {
+    let newest = newest_after(entry, Instant::now()).await?;
+    arrive(entry, newest).await
+}
+
+/// The topic's newest record, as the stream's leader says it when it is asked after `moment`; 0 if there is none. Whoever
+/// needs no newer answer does not ask again.
+async fn newest_after(entry: &Arc<Entry>, moment: Instant) -> Result<u64, Failure> {
+    let mut answer = entry.newest.lock().await;
+    if let Some((_, newest)) = answer.filter(|(asked, _)| *asked >= moment) {
+        return Ok(newest);
+    }
+    let (engine, asked) = (&entry.engine, Instant::now());
+    let _turn = engine.questions.acquire().await;
     let (stream, subject) = (engine.names.stream(entry.partition), engine.names.log(entry.partition, &entry.topic));
-    let newest = {
-        let _turn = engine.questions.acquire().await;
-        api::newest(&engine.links.asking, &stream, &subject).await
-    };
-    let newest = newest.map_err(|problem| {
-        tracing::debug!(topic = entry.topic, %problem, "a cursor is ahead, and nobody says what there is");
+    let newest = api::newest(&engine.links.asking, &stream, &subject).await.map_err(|problem| {
+        tracing::debug!(topic = entry.topic, %problem, "nobody says what the newest record is");
         unreachable()
     })?;
-    // If the topic ends before it, it is a place that never was, or is no more.
-    if let Some(newest) = newest.map(|stored| stored.seq).filter(|newest| *newest >= cursor.offset) {
-        entry.want(newest);
-        let arrived = timeout(ARRIVAL_TIMEOUT, entry.arrived(cursor.offset)).await;
-        return arrived.map_err(|_| unreachable());
-    }
-    Ok(())
+    let newest = newest.map_or(0, |stored| stored.seq);
+    *answer = Some((asked, newest));
+    Ok(newest)
+}
+
+/// Waits until a record is here that is known to be there.
+async fn arrive(entry: &Arc<Entry>, offset: u64) -> Result<(), Failure> {
+    entry.want(offset);
+    timeout(ARRIVAL_TIMEOUT, entry.arrived(offset)).await.map_err(|_| unreachable())
 }
 
 fn is_other_epoch(entry: &Entry, cursor: Cursor) -> bool {

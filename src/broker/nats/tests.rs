@@ -129,11 +129,14 @@ async fn unheard<T>(client: &async_nats::Client, topic: &str, publish: impl Futu
 
 /// Publishes as another replica would.
 async fn publish_unseen(client: &async_nats::Client, topic: &str, payload: &str) -> u64 {
+    send(client, topic, &event(payload)).await
+}
+
+async fn send(client: &async_nats::Client, topic: &str, event: &NewEvent) -> u64 {
     let names = Names::new("bowline", 2);
-    let event = event(payload);
-    let headers = message::headers(&event, &names::MessageId::of(topic, &event));
+    let headers = message::headers(event, &names::MessageId::of(topic, event));
     let subject = names.log(names.partition(topic), topic);
-    let content = crate::proto::encode_content(&event);
+    let content = crate::proto::encode_content(event);
     let answer = client.request_with_headers(subject, headers, content).await.unwrap();
     serde_json::from_slice::<Value>(&answer.payload).unwrap()["seq"].as_u64().unwrap()
 }
@@ -216,6 +219,19 @@ async fn a_cursor_that_is_ahead_is_waited_for_and_one_that_leads_nowhere_is_not(
     assert_eq!((line.log().read().position(cursor(place)), content(&line).len()), (Position::Kept, 2));
     line.reaches(cursor(place + 100)).await.unwrap();
     assert_eq!(line.log().read().position(cursor(place + 100)), Position::Diverged);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_a_session_has_published_elsewhere_is_known_once_what_is_stored_is_here() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (two, client) = (trusting(&server).await, outsider(&server).await);
+    let there = two.open("a", LIMITS).await;
+    send(&client, "a", &numbered(1)).await;
+    there.current().await.unwrap();
+    unheard(&client, "a", send(&client, "a", &numbered(2))).await;
+    assert_eq!(there.log().read().published_seq(&producer("s")), 1, "nobody has heard of the second");
+    there.current().await.unwrap();
+    assert_eq!(there.log().read().published_seq(&producer("s")), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -317,6 +333,31 @@ async fn a_store_that_was_lost_is_another_log() {
     let after = publish(&line, "after").await;
     assert_eq!(after.cursor.epoch, line.log().read().head().epoch);
     assert_eq!(content(&line).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_cut_short_is_another_log_that_holds_what_is_left() {
+    let Some(mut server) = NatsServer::start().await else { return };
+    let (one, two) = (replica(&server).await, replica(&server).await);
+    let (here, there) = (one.open("a", LIMITS).await, two.open("a", LIMITS).await);
+    let mut last = publish(&here, "0").await.cursor;
+    for n in 1..100 {
+        last = publish(&here, &n.to_string()).await.cursor;
+    }
+    eventually("both have all", || content(&there).len() == 100).await;
+    let before = content(&here);
+    server.kill();
+    assert_eq!(server.cut_short("bowline-L", 2000), 2, "each partition has a file");
+    server.run().await;
+    eventually("the epoch has changed", || here.log().read().head().epoch != last.epoch).await;
+    eventually("for both", || there.log().read().head().epoch == here.log().read().head().epoch).await;
+    here.seen().await.unwrap();
+    there.seen().await.unwrap();
+    let left = content(&here);
+    assert!((1..100).contains(&left.len()) && left[..] == before[..left.len()], "{} are left", left.len());
+    assert_eq!(content(&there), left);
+    let after = publish(&there, "after").await.cursor;
+    eventually("it goes on", || here.log().read().head() == after).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

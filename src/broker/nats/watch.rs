@@ -117,5 +117,9 @@ async fn doubt(engine: &Arc<Engine>, partition: u16, before: u64) -> Result<(), 
             return Ok(());
         }
     }
+    // Whoever answers may have lost the others, and not know it. Where a majority stores something says how long it is.
+    if engine.probe(partition).await?.seq > before {
+        return Ok(());
+    }
     engine.renew(partition).await
 }

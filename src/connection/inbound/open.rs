@@ -142,7 +142,14 @@ impl Served {
         let own = || Estate::new(opening.feed.topic().clone(), attach, None);
         let estate = attachment.as_ref().map_or_else(own, |attachment| attachment.estate().clone());
         timeout(SETTLED_WITHIN, estate.settled()).await.ok();
-        if let Err(failure) = self.register(&opening, &estate, attach).await {
+        let registered = async {
+            // What the session published elsewhere may not have come here yet, and numbers go on after it.
+            if attachment.is_some() && opening.wish.publishes {
+                opening.feed.current().await?;
+            }
+            self.register(&opening, &estate, attach).await
+        };
+        if let Err(failure) = registered.await {
             attachment.as_mut().filter(|attachment| attachment.is_fresh()).map(Attachment::forget);
             return Err(failure);
         }

@@ -33,6 +33,8 @@ words! {
         Draining = "DRAINING",
         /// Too many were opened within a second.
         OpenRate = "OPEN_RATE",
+        /// The server is cut off from its broker.
+        Broker = "BROKER",
     }
 
     /// How much of what a session missed is there: `recovery` of `bowline_session_opens_total`.
@@ -257,6 +259,7 @@ impl Refusal {
             Self::MaxConnections => Reason::MaxConnections,
             Self::Draining => Reason::Draining,
             Self::OpenRate => Reason::OpenRate,
+            Self::Broker => Reason::Broker,
         }
     }
 }
