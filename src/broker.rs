@@ -41,7 +41,7 @@ mod room;
 mod tests;
 
 pub use config::{Config, Kind, Nats as NatsConfig, Storage};
-pub use fleet::{Claimed, Fleet, Handler, Matter, Previous, STAYS, Taking, Told};
+pub use fleet::{Claimed, Fleet, Handler, Holder, Lost, Matter, Previous, STAYS, Taking, Told};
 
 use std::{
     sync::{Arc, Weak},
