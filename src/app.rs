@@ -134,7 +134,7 @@ impl App {
             node,
             auth: auth.clone(),
             registry: Arc::new(Registry::new(config.registry, metrics.clone())),
-            directory: directory(config.session, &hub),
+            directory: directory(config.session, &hub, &tasks),
             hub,
             messages: (metrics.rpc_msg_received(kind, name, method), metrics.rpc_msg_sent(kind, name, method)),
             metrics: metrics.clone(),
@@ -155,9 +155,7 @@ impl App {
         bridge::open(&shared.hub, shared.config.max_payload(), &lifecycle, &metrics);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
-        if let Some(level) = LogLevel::of_process() {
-            tasks.spawn_until_stopped("log level", level.clone().expire());
-        }
+        expire_log_level(&tasks);
         tasks.spawn_until_stopped("report", report::run(metrics.clone(), config.telemetry.report_interval));
         tasks.spawn_until_stopped("phase metric", follow_phase(metrics.clone(), lifecycle.watch()));
 
@@ -231,8 +229,11 @@ fn in_memory(config: &Config) -> Broker {
     Broker::Memory(Memory::bounded(config.topics.max_topics, total))
 }
 
-/// Who holds which session here, known to the other replicas.
-fn directory(config: session::Config, hub: &Hub) -> Arc<Directory> {
+/// Who holds which session here, known to the other replicas; and what sees to those of replicas that are lost.
+fn directory(config: session::Config, hub: &Arc<Hub>, tasks: &Tasks) -> Arc<Directory> {
+    if hub.fleet().is_shared() {
+        tasks.spawn_until_stopped("heir", session::see_to_lost(hub.clone(), config.key_grace));
+    }
     let directory = Arc::new(Directory::new(config, hub.fleet()));
     directory.serve();
     directory
@@ -272,6 +273,12 @@ fn around<S>(
     let services = CallerLayer::new(auth).layer(services);
     let services = GateLayer::new(methods.clone(), config.unary_timeout, config.write_timeout).layer(services);
     Ok(ObserveLayer::new(methods, metrics.clone(), traces.clone()).layer(services))
+}
+
+fn expire_log_level(tasks: &Tasks) {
+    if let Some(level) = LogLevel::of_process() {
+        tasks.spawn_until_stopped("log level", level.clone().expire());
+    }
 }
 
 async fn follow_phase(metrics: Arc<Metrics>, mut phase: watch::Receiver<Phase>) {

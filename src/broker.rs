@@ -45,7 +45,7 @@ mod tests;
 
 pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage};
 pub use finding::{Finding, Needs, Verdict};
-pub use fleet::{Claimed, Fleet, Handler, Matter, Previous, STAYS, Taking, Told};
+pub use fleet::{Claimed, Fleet, Handler, Holder, Lost, Matter, Previous, STAYS, Taking, Told};
 
 use std::{
     sync::{Arc, Weak},

@@ -152,6 +152,9 @@ impl Hub {
 
     /// Removes the keys of a topic that were to die with a session that nobody holds any more; see [`Line::remove_owned`].
     pub async fn undo(&self, producer: &Producer, topic: &Topic, claim: Option<Claim>) -> Result<(), Failure> {
+        if self.rule(topic)?.class != Class::State {
+            return Ok(());
+        }
         let feed = self.join(topic, Party::client(producer.client_id()))?;
         feed.seen().await?;
         drop(Scope::new(feed, producer.clone(), claim));

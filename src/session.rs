@@ -24,7 +24,7 @@ use crate::{
     types::{Cursor, Timestamp},
 };
 
-pub use directory::{Attachment, Config, Directory, Kick};
+pub use directory::{Attachment, Config, Directory, Kick, see_to_lost};
 pub use estate::Estate;
 pub use machine::{Event, Session};
 pub use numbering::Numbering;

@@ -2,7 +2,10 @@
 //!
 //! With an engine for one replica there are no others: whatever is asked of them is answered at once, by nobody.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -73,6 +76,23 @@ pub struct Claimed {
     pub claim: Claim,
     /// What another replica had of it.
     pub previous: Option<Previous>,
+}
+
+/// What a replica holds, to be asked when it may have been taken for lost.
+pub trait Holder: Send + Sync {
+    /// The claims of all sessions that are here.
+    fn held(&self) -> Vec<Claim>;
+    /// These are void: somebody else has the session, or has undone what it stood for.
+    fn lost(&self, claims: &[Claim]);
+}
+
+/// A replica that gives no sign of life any more, and what this one is to see to in its place.
+#[derive(Debug)]
+pub struct Lost {
+    /// Its sessions, with what it has left of each, and the claim that this replica has to it now.
+    pub sessions: Vec<(Producer, Previous, Claim)>,
+    /// The place of its lease.
+    pub(super) lease: u64,
 }
 
 /// What another replica has left of a session.
@@ -149,6 +169,32 @@ impl Fleet {
         match self {
             Self::Nats(fleet) if !claims.is_empty() => fleet.give_back(claims),
             _ => {}
+        }
+    }
+
+    /// Has `holder` asked what is here.
+    pub fn hold(&self, holder: Weak<dyn Holder>) {
+        match self {
+            Self::Alone => drop(holder),
+            Self::Nats(fleet) => fleet.hold(holder),
+        }
+    }
+
+    /// Waits for a replica that has given no sign of life for `grace`, nor for as long as makes it lost, and that nobody
+    /// else sees to. What it has left is for this replica to undo, and then to be [`buried`](Self::buried). If it is not,
+    /// another replica does it over. Cancel-safe.
+    pub async fn lost(&self, grace: Duration) -> Lost {
+        match self {
+            Self::Alone => std::future::pending().await,
+            Self::Nats(fleet) => fleet.lost(grace).await,
+        }
+    }
+
+    /// All is undone that a lost replica has left.
+    pub async fn buried(&self, lost: Lost) {
+        match self {
+            Self::Alone => drop(lost),
+            Self::Nats(fleet) => fleet.buried(lost).await,
         }
     }
 

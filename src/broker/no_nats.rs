@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use super::{
     Listener, Publishing, config,
     finding::{Finding, Needs},
-    fleet::{Claimed, Handler, Matter, Taking, Told},
+    fleet::{Claimed, Handler, Holder, Lost, Matter, Taking, Told},
     memory::Memory,
 };
 use crate::{
@@ -152,6 +152,18 @@ impl Fleet {
     }
 
     pub(super) async fn claim(&self, _: &Taking) -> Result<Claimed, Failure> {
+        match *self {}
+    }
+
+    pub(super) fn hold(&self, _: Weak<dyn Holder>) {
+        match *self {}
+    }
+
+    pub(super) async fn lost(&self, _: Duration) -> Lost {
+        match *self {}
+    }
+
+    pub(super) async fn buried(&self, _: Lost) {
         match *self {}
     }
 

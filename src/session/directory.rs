@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub use self::elsewhere::see_to_lost;
 use self::elsewhere::taken_over;
 use super::Estate;
 use crate::{
@@ -69,8 +70,8 @@ impl Config {
 /// How many places the sweep looks at under one lock.
 const SWEEP_CHUNK: usize = 256;
 
-/// Tells a holder that it has lost its session. Called with no lock held; must not block.
-pub type Kick = Box<dyn FnOnce() + Send>;
+/// Tells a holder that it has lost its session, and why. Called with no lock held; must not block.
+pub type Kick = Box<dyn FnOnce(Failure) + Send>;
 
 /// Every named session that is held, or was within `ttl`.
 #[derive(Debug)]
@@ -213,8 +214,8 @@ impl Directory {
         // Outside of the lock: it takes that of a connection.
         match known.and_then(|place| place.holder) {
             Some(_) if planted::active(Bug::SkipsTheFence) => {}
-            Some(kick) if planted::active(Bug::FencesLate) => planted::later(kick),
-            Some(kick) => kick(),
+            Some(kick) if planted::active(Bug::FencesLate) => planted::later(|| kick(taken_over())),
+            Some(kick) => kick(taken_over()),
             None => {}
         }
         Ok(Attachment { directory: self.clone(), producer, attach, estate, fresh, keep: true })
@@ -366,7 +367,7 @@ mod tests {
     }
 
     fn nobody() -> Kick {
-        Box::new(|| {})
+        Box::new(|_| {})
     }
 
     fn directory() -> Arc<Directory> {
@@ -385,7 +386,7 @@ mod tests {
     fn the_newest_attach_wins_and_the_older_holder_is_told() {
         let (directory, kicked) = (directory(), Arc::new(AtomicBool::new(false)));
         let tell = kicked.clone();
-        let kick = Box::new(move || tell.store(true, Ordering::SeqCst));
+        let kick = Box::new(move |_| tell.store(true, Ordering::SeqCst));
         let first = directory.attach(producer("s"), &topic("t"), 0, None, kick).unwrap();
         let second = attach(&directory);
         assert!(kicked.load(Ordering::SeqCst));

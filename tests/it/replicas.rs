@@ -1,6 +1,7 @@
 //! Two replicas that share their topics over a NATS server.
 
 mod fleet;
+mod losses;
 mod sessions;
 
 use std::time::Duration;

@@ -4,10 +4,11 @@
 
 pub(in crate::broker) mod claims;
 mod leases;
+mod losses;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -22,7 +23,7 @@ use super::{
     Engine,
     api::{Problem, header},
 };
-use crate::broker::fleet::{Handler, Matter, Told};
+use crate::broker::fleet::{Handler, Holder, Matter, Told};
 use leases::Leases;
 
 /// How long whoever tells something waits for the answers of the others.
@@ -41,6 +42,7 @@ pub struct Fleet {
     id: String,
     handlers: RwLock<HashMap<Matter, Handler>>,
     leases: Leases,
+    holder: OnceLock<Weak<dyn Holder>>,
 }
 
 impl std::fmt::Debug for Fleet {
@@ -60,7 +62,8 @@ impl Fleet {
     pub(super) async fn join(engine: &Arc<Engine>, node: &str) -> Result<Arc<Self>, Problem> {
         let id = format!("{:016x}", fastrand::u64(..));
         let leases = Leases::take(engine, &id, node).await?;
-        let fleet = Arc::new(Self { engine: engine.clone(), id, handlers: RwLock::default(), leases });
+        let fleet =
+            Arc::new(Self { engine: engine.clone(), id, handlers: RwLock::default(), leases, holder: OnceLock::new() });
         let told = fleet.listen().await?;
         engine.tasks.spawn_until_stopped("fleet", fleet.clone().run(told));
         engine.tasks.spawn_until_stopped("lease", fleet.clone().keep_lease());
@@ -69,6 +72,12 @@ impl Fleet {
 
     pub(crate) fn serve(&self, matter: Matter, handler: Handler) {
         self.handlers.write().insert(matter, handler);
+    }
+
+    /// See [`crate::broker::fleet::Fleet::hold`]. Once.
+    pub(crate) fn hold(&self, holder: Weak<dyn Holder>) {
+        let set = self.holder.set(holder);
+        debug_assert!(set.is_ok(), "a replica has one holder of its sessions");
     }
 
     /// See [`crate::broker::fleet::Fleet::tell`].

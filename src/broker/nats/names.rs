@@ -89,6 +89,11 @@ impl Names {
         format!("$KV.{}.session.{}", self.fleet_bucket(), fingerprint_of(producer))
     }
 
+    /// The keys of all sessions.
+    pub(super) fn sessions(&self) -> String {
+        format!("$KV.{}.session.*", self.fleet_bucket())
+    }
+
     /// Where a session's claim is written in the stream of a topic, among topics, and none: `$` is not in their alphabet.
     pub(super) fn fence(&self, partition: u16, topic: &str, producer: &Producer) -> String {
         // A session of two topics of a partition has a record for each: it may be at home in one alone.

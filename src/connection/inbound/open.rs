@@ -129,9 +129,9 @@ impl Served {
     /// still holds its own name and is left alone.
     fn kick(&self, alias: u32) -> Kick {
         let outbox = Arc::downgrade(&self.outbox);
-        Box::new(move || {
+        Box::new(move |failure| {
             if let Some(outbox) = outbox.upgrade() {
-                close_if_lost(&outbox, alias);
+                close_if_lost(&outbox, alias, failure);
             }
         })
     }
@@ -188,7 +188,7 @@ impl Served {
         self.outbox.open(alias, lane, Frame::SessionOpened(opened));
         self.shared.metrics.session_opened(recovery.into());
         // A newer open may have come between taking the name and being there to be told.
-        close_if_lost(&self.outbox, alias);
+        close_if_lost(&self.outbox, alias, taken_over());
         Ok(recovery)
     }
 
@@ -273,10 +273,13 @@ fn floor(log: &Log) -> (u64, u64) {
     (floor.epoch, floor.offset)
 }
 
-fn close_if_lost(outbox: &Outbox, alias: u32) {
-    let taken_over = Failure::new(Reason::TakenOver, "a newer connection of this client has opened the session");
-    outbox
-        .close_session(alias, Some(taken_over), |lane| lane.attachment.as_ref().is_some_and(|held| !held.is_current()));
+fn taken_over() -> Failure {
+    Failure::new(Reason::TakenOver, "a newer connection of this client has opened the session")
+}
+
+fn close_if_lost(outbox: &Outbox, alias: u32, failure: Failure) {
+    let is_lost = |lane: &mut Lane| lane.attachment.as_ref().is_some_and(|held| !held.is_current());
+    outbox.close_session(alias, Some(failure), is_lost);
 }
 
 fn recovery_frame(recovery: Recovery) -> v1::Recovery {

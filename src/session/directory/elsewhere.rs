@@ -1,17 +1,22 @@
 //! Sessions that come from another replica, or go to one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
-use super::Directory;
+use super::{Directory, Place};
 use crate::{
-    broker::{Claimed, Matter, STAYS, Taking},
+    broker::{Claimed, Holder, Matter, STAYS, Taking},
     error::{Failure, Reason},
+    hub::Hub,
     session::Estate,
-    types::{Producer, Topic},
+    types::{Claim, Producer, Topic},
 };
 
 /// How long a replica that takes a session over is kept waiting for what is under way here.
@@ -32,6 +37,8 @@ impl Directory {
             work.boxed()
         };
         self.fleet.serve(Matter::Release, Arc::new(release));
+        let holder: Weak<Self> = Arc::downgrade(self);
+        self.fleet.hold(holder);
     }
 
     /// Takes a session before all other replicas, to be [attached](Self::attach) to next; none if there are no others.
@@ -67,9 +74,55 @@ impl Directory {
         drop(state);
         // Outside of the lock: it takes that of a connection.
         if let Some(kick) = place.holder {
-            kick();
+            kick(taken_over());
         }
         Some((place.estate, stays))
+    }
+}
+
+impl Holder for Directory {
+    fn held(&self) -> Vec<Claim> {
+        self.state.lock().places.values().filter_map(|place| place.claim).collect()
+    }
+
+    /// Whoever has such a session now, or has undone it, has seen to its keys and its presence.
+    fn lost(&self, claims: &[Claim]) {
+        let lost: HashSet<u64> = claims.iter().map(|claim| claim.order).collect();
+        let mut state = self.state.lock();
+        let void = |place: &Place| place.claim.is_some_and(|claim| lost.contains(&claim.order));
+        let names: Vec<_> =
+            state.places.iter().filter(|(_, place)| void(place)).map(|(producer, _)| producer.clone()).collect();
+        let places: Vec<_> = names.iter().filter_map(|producer| state.remove(producer)).collect();
+        for place in &places {
+            place.estate.hand_away(place.estate.topic(), Some(&Bytes::new()));
+        }
+        drop(state);
+        let failure = || {
+            let message =
+                "this server was out of reach of the others, and what the session stood for was undone; open it anew";
+            Failure::new(Reason::Broker, message).retry_after(Duration::from_secs(1))
+        };
+        places.into_iter().filter_map(|place| place.holder).for_each(|kick| kick(failure()));
+    }
+}
+
+/// Undoes what replicas that are lost have left of their sessions, unless they have gone on elsewhere; for as long as it is
+/// polled. `grace` is what their connections had to come back.
+pub async fn see_to_lost(hub: Arc<Hub>, grace: Duration) {
+    let fleet = hub.fleet();
+    loop {
+        let mut lost = fleet.lost(grace).await;
+        for (producer, previous, claim) in std::mem::take(&mut lost.sessions) {
+            let undone = async {
+                hub.undo(&producer, &previous.topic, Some(claim)).await?;
+                if previous.present { hub.undo(&producer, &previous.topic.presence()?, None).await } else { Ok(()) }
+            };
+            if let Err(failure) = undone.await {
+                tracing::warn!(topic = %previous.topic, %failure, "what a lost replica has left is not undone");
+            }
+            fleet.give_back(vec![claim]);
+        }
+        fleet.buried(lost).await;
     }
 }
 

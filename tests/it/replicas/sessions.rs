@@ -19,14 +19,14 @@ const SOON: Settings<'_> = &[
 ];
 
 /// Hears of what becomes of the keys of a topic from now on.
-async fn observer(server: &TestServer, topic: &str) -> TestClient {
+pub(super) async fn observer(server: &TestServer, topic: &str) -> TestClient {
     let mut observer = connect(server, "observer").await;
     observer.open(OpenSession { start: snapshot(), ..open(1, topic) }).await;
     observer.snapshot(1).await;
     observer
 }
 
-async fn next(observer: &mut TestClient) -> String {
+pub(super) async fn next(observer: &mut TestClient) -> String {
     changes(&observer.events(1, 1).await).remove(0)
 }
 

@@ -29,10 +29,10 @@ const RELEASED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the bucket holds of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+pub(super) struct Entry {
     attach: u64,
     /// The replica that holds it.
-    replica: String,
+    pub(super) replica: String,
     client: String,
     session: String,
     topic: String,
@@ -41,6 +41,12 @@ struct Entry {
 }
 
 impl Entry {
+    /// What it says to whoever comes after a replica that does not answer.
+    pub(super) fn left(&self) -> Option<(Producer, Previous)> {
+        let topic = Topic::parse(&self.topic).ok()?;
+        Some((self.producer()?, Previous { topic, present: self.present, stays: false, answered: false }))
+    }
+
     fn producer(&self) -> Option<Producer> {
         let client = ClientId::parse(&self.client).ok()?;
         Some(Producer::new(client, SessionId::parse(&self.session).ok()?))

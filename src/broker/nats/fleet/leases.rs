@@ -19,15 +19,14 @@ use crate::broker::nats::api::{self, Problem, header, number};
 /// A lease is renewed so often in the time it is for: one that is late is no loss.
 const RENEWALS: u32 = 3;
 
-/// What a replica that was lost has left is removed after so many times `replica_timeout`.
-const FORGOTTEN: u32 = 30;
-
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Leases {
     /// This replica's, as it is kept.
     content: Vec<u8>,
     others: Mutex<HashMap<String, Seen>>,
+    /// When it was renewed last.
+    renewed: Mutex<Instant>,
 }
 
 /// Another replica's lease.
@@ -49,15 +48,19 @@ impl Leases {
     /// A lease for this replica.
     pub(super) async fn take(engine: &Engine, id: &str, node: &str) -> Result<Self, Problem> {
         let content = serde_json::to_vec(&Lease { node: node.to_owned() }).map_err(|_| Problem::Strange)?;
-        let leases = Self { content, others: Mutex::default() };
+        let leases = Self { content, others: Mutex::default(), renewed: Mutex::new(Instant::now()) };
         leases.renew(engine, id).await?;
         leases.look(engine, id).await?;
         Ok(leases)
     }
 
-    async fn renew(&self, engine: &Engine, id: &str) -> Result<(), Problem> {
+    /// Renews it. For how long it had not been.
+    async fn renew(&self, engine: &Engine, id: &str) -> Result<Duration, Problem> {
         let content = self.content.clone().into();
-        api::put(&engine.links.asking, engine.names.lease(id), content, None).await.map(drop)
+        let begun = Instant::now();
+        api::put(&engine.links.asking, engine.names.lease(id), content, None).await?;
+        let before = std::mem::replace(&mut *self.renewed.lock(), begun);
+        Ok(begun.duration_since(before))
     }
 
     /// Sees which leases there are.
@@ -84,12 +87,17 @@ impl Leases {
         Ok(())
     }
 
-    /// Leases that nobody has renewed for so long.
-    fn forgotten(&self, after: Duration) -> Vec<u64> {
+    /// One that nobody has renewed for so long, and its place.
+    pub(super) fn lost(&self, after: Duration) -> Option<(String, u64)> {
         let now = Instant::now();
         let others = self.others.lock();
-        let forgotten = others.values().filter(|seen| now.duration_since(seen.since) >= after);
-        forgotten.map(|seen| seen.revision).collect()
+        let mut lost = others.iter().filter(|(_, seen)| now.duration_since(seen.since) >= after);
+        lost.next().map(|(id, seen)| (id.clone(), seen.revision))
+    }
+
+    /// It was renewed, as somebody says, or is not there any more.
+    pub(super) fn forget(&self, id: &str) {
+        self.others.lock().remove(id);
     }
 
     /// The others that are there, as far as is known.
@@ -118,17 +126,18 @@ impl Fleet {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let renewed = self.leases.renew(&self.engine, &self.id).await;
-            if let Err(problem) = renewed.and(self.look().await).and(self.forget().await) {
+            if let Err(problem) = self.keep_up().await {
                 tracing::warn!(%problem, "leases could not be renewed or looked at");
             }
         }
     }
 
-    async fn forget(&self) -> Result<(), Problem> {
-        for revision in self.leases.forgotten(self.engine.config.replica_timeout * FORGOTTEN) {
-            api::delete(&self.engine.links.asking, &self.engine.names.fleet_stream(), revision).await?;
+    async fn keep_up(&self) -> Result<(), Problem> {
+        let pause = self.leases.renew(&self.engine, &self.id).await?;
+        // Whatever was told meanwhile may not have been heard.
+        if pause > self.engine.config.replica_timeout * 2 / RENEWALS {
+            self.compare().await?;
         }
-        Ok(())
+        self.look().await
     }
 }
