@@ -45,6 +45,8 @@ use crate::{
     transport::{self, Listener, Shutdown},
 };
 
+/// How long bridges may take to store what they have heard after clients have been told to leave.
+const BRIDGE_GRACE: Duration = Duration::from_secs(1);
 /// How long transports may take to end after the last connection has.
 const TRANSPORT_GRACE: Duration = Duration::from_secs(2);
 /// How long tasks may take to end after everything they serve has.
@@ -60,6 +62,7 @@ pub struct App {
     drain: Drain,
     address: SocketAddr,
     admin: Option<admin::Admin>,
+    bridges: bridge::Bridges,
     end_transports: CancellationToken,
     transports: tokio::task::JoinHandle<()>,
     traces: Traces,
@@ -152,7 +155,7 @@ impl App {
         auth.spawn(&health, &tasks);
         canary::release(config.health, &shared.hub, health.component("canary"), &tasks);
         tasks.spawn_until_stopped("cut off", drain.clone().follow_broker(health.clone(), config.broker.max_cut_off()));
-        bridge::open(&shared.hub, shared.config.max_payload(), &lifecycle, &metrics);
+        let bridges = bridge::open(&shared.hub, shared.config.max_payload(), &lifecycle, &metrics);
         tasks.spawn_until_stopped("registry sweep", shared.registry.clone().sweep());
         tasks.spawn_until_stopped("housekeeping", housekeeping(shared.clone()));
         expire_log_level(&tasks);
@@ -170,7 +173,7 @@ impl App {
         tracing::info!(%address, tls = loaded.config.transport.tls.enabled, "listening for clients");
         lifecycle.advance(Phase::Serving);
         let registry = shared.registry.clone();
-        Ok(Self { lifecycle, registry, drain, address, admin, end_transports, transports, traces })
+        Ok(Self { lifecycle, registry, drain, address, admin, bridges, end_transports, transports, traces })
     }
 
     /// Where clients are served, with the port the system chose.
@@ -190,7 +193,7 @@ impl App {
 
     /// Leaves: not ready, still serving; then clients are told to move; then whoever is left is closed. Joins a drain that
     /// is under way. `hurry` skips what is still to be waited for. Ends by itself, at the latest after the configured
-    /// times and five seconds.
+    /// times and six seconds.
     pub async fn leave(self, hurry: impl Future<Output = ()>) {
         self.drain.begin(Order { reason: "shutdown".into(), exit: true, ..Order::default() });
         tokio::select! {
@@ -200,6 +203,9 @@ impl App {
                 self.drain.hurry();
                 self.drain.drained().await;
             }
+        }
+        if timeout(BRIDGE_GRACE, self.bridges.ended()).await.is_err() {
+            tracing::warn!("what bridges have heard is not stored in time");
         }
         self.end_transports.cancel();
         if self.transports.await.is_err() {

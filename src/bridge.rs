@@ -8,9 +8,15 @@ use std::{
     collections::{HashMap, VecDeque},
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
+use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     broker::nats::{Hearing, Inlet},
@@ -26,9 +32,24 @@ const WAITING: usize = 4096;
 /// Bytes of their payloads.
 const WAITING_BYTES: usize = 16 << 20;
 
+/// Longer than a message is on the wire. How many come in that time is taken for how many may be under way to us when the
+/// servers learn that we leave.
+const ON_THE_WIRE: Duration = Duration::from_millis(200);
+
+/// The ways in, while they are open.
+#[derive(Debug)]
+pub struct Bridges(Vec<JoinHandle<()>>);
+
+impl Bridges {
+    /// Waits until each has ended, which it does by itself once clients are told to leave and what it has heard is stored.
+    pub async fn ended(self) {
+        join_all(self.0).await;
+    }
+}
+
 /// Opens every bridge that leads in. Each hears until clients are told to leave, then ends with what it has heard.
-pub fn open(hub: &Arc<Hub>, max_payload: usize, lifecycle: &Lifecycle, metrics: &Arc<Metrics>) {
-    for inlet in hub.inlets() {
+pub fn open(hub: &Arc<Hub>, max_payload: usize, lifecycle: &Lifecycle, metrics: &Arc<Metrics>) -> Bridges {
+    let inlets = hub.inlets().into_iter().map(|inlet| {
         let party = Party::bridge(inlet.subject());
         let intake = Intake {
             hub: hub.clone(),
@@ -39,8 +60,9 @@ pub fn open(hub: &Arc<Hub>, max_payload: usize, lifecycle: &Lifecycle, metrics: 
             under_way: FuturesUnordered::new(),
             waiting: (0, 0),
         };
-        drop(lifecycle.tasks().spawn("bridge in", intake.run(inlet, lifecycle.clone())));
-    }
+        lifecycle.tasks().spawn("bridge in", intake.run(inlet, lifecycle.clone()))
+    });
+    Bridges(inlets.collect())
 }
 
 /// A publish that is over: its topic, the size of its payload, and what came of it.
@@ -76,20 +98,31 @@ impl Intake {
 
     async fn serve(&mut self, hearing: &mut Hearing, lifecycle: &Lifecycle) {
         let mut phase = lifecycle.watch();
-        let mut leaving = pin!(async move { drop(phase.wait_for(|phase| *phase >= Phase::Draining).await) });
-        let (mut is_leaving, mut is_over) = (false, false);
-        while !(is_over && self.under_way.is_empty()) {
+        let leaving = async move { drop(phase.wait_for(|phase| *phase >= Phase::Draining).await) };
+        self.store(hearing, leaving).await;
+        let before = hearing.heard();
+        self.store(hearing, sleep(ON_THE_WIRE)).await;
+        hearing.stop_after(hearing.heard() - before).await;
+        self.store(hearing, sleep(2 * ON_THE_WIRE)).await;
+        hearing.stop().await;
+        self.store(hearing, std::future::pending()).await;
+        while let Some(over) = self.under_way.next().await {
+            self.stored(over);
+        }
+    }
+
+    /// Stores what is heard until that comes to its end, or `until` does.
+    async fn store(&mut self, hearing: &mut Hearing, until: impl Future<Output = ()>) {
+        let mut until = pin!(until);
+        loop {
             tokio::select! {
                 biased;
                 Some(over) = self.under_way.next() => self.stored(over),
-                () = &mut leaving, if !is_leaving => {
-                    is_leaving = true;
-                    hearing.stop().await;
-                }
-                heard = hearing.next(), if !is_over => match heard {
+                () = &mut until => return,
+                heard = hearing.next() => match heard {
                     Some(Ok((topic, event))) => self.take(topic, event),
                     Some(Err(outcome)) => self.metrics.bridge_in(outcome),
-                    None => is_over = true,
+                    None => return,
                 },
             }
         }

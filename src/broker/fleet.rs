@@ -92,7 +92,7 @@ pub struct Lost {
     /// Its sessions, with what it has left of each, and the claim that this replica has to it now.
     pub sessions: Vec<(Producer, Previous, Claim)>,
     /// The place of its lease.
-    pub(super) lease: u64,
+    pub lease: u64,
 }
 
 /// What another replica has left of a session.

@@ -88,6 +88,16 @@ impl Hearing {
     }
 
     /// There is none.
+    pub fn heard(&self) -> u64 {
+        match *self {}
+    }
+
+    /// There is none.
+    pub async fn stop_after(&mut self, _: u64) {
+        match *self {}
+    }
+
+    /// There is none.
     pub async fn stop(&mut self) {
         match *self {}
     }

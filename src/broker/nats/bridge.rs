@@ -49,6 +49,7 @@ pub struct Inlet {
 #[derive(Debug)]
 pub struct Hearing {
     messages: Subscriber,
+    heard: u64,
     bridge: config::Bridge,
     prefix: String,
 }
@@ -71,21 +72,36 @@ impl Inlet {
         let group = format!("{prefix}-bridge");
         let messages = client.queue_subscribe(bridge.subject.clone(), group).await;
         let messages = messages.map_err(|error| Unusable(error.to_string()))?;
-        Ok(Hearing { messages, bridge, prefix })
+        Ok(Hearing { messages, heard: 0, bridge, prefix })
     }
 }
 
 impl Hearing {
-    /// The next message as the event that it is to be and its topic, or why it is none; nothing more after
-    /// [`stop`](Self::stop), once what was under way is here. Cancel-safe.
+    /// The next message as the event that it is to be and its topic, or why it is none; nothing more once it has come to its
+    /// end. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<(Topic, NewEvent), BridgeIn>> {
         let message = self.messages.next().await?;
+        self.heard += 1;
         let topic = route::translate(&self.bridge.subject, self.bridge.topics.as_str(), &message.subject);
         let topic = topic.and_then(|topic| Topic::parse(&topic).ok());
         Some(headers::event(message, &self.prefix).and_then(|event| Ok((topic.ok_or(BridgeIn::Unfit)?, event))))
     }
 
-    /// Hears no more: from now on messages go to other replicas.
+    /// How many messages have been heard so far.
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// Comes to its end after so many messages more, and one; from then on they go to other replicas. Nothing is lost if no
+    /// more than so many are on their way here now: the servers count them as we do (UNSUB with a maximum). The library's
+    /// way of leaving at once forgets us before the servers do, and what they send meanwhile is lost.
+    pub async fn stop_after(&mut self, on_the_wire: u64) {
+        if let Err(error) = self.messages.unsubscribe_after(self.heard + on_the_wire + 1).await {
+            tracing::warn!(%error, "a bridge could not be left in order");
+        }
+    }
+
+    /// Hears no more, but for what is here already. Meant for where hardly anything is said.
     pub async fn stop(&mut self) {
         if let Err(error) = self.messages.drain().await {
             tracing::warn!(%error, "a bridge could not be left in order");
