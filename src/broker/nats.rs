@@ -7,6 +7,7 @@
 //!
 //! The log that readers see is a mirror of that, in the memory of this replica, and holds what the topic's rule says.
 
+mod access;
 mod api;
 mod bridge;
 mod doctor;

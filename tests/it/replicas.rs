@@ -1,5 +1,6 @@
 //! Two replicas that share their topics over a NATS server.
 
+mod access;
 mod fleet;
 mod losses;
 mod sessions;

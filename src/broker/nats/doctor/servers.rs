@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::super::{
     super::{config, finding::Finding},
+    access::Visitor,
     api::{self, Problem},
     links::{self, OLDEST_SERVER},
 };
@@ -73,7 +74,8 @@ pub(super) async fn examine(config: &config::Nats, found: &mut Vec<Finding>) -> 
 async fn reach(config: &config::Nats, servers: &[String]) -> Vec<(String, Result<Client, Problem>)> {
     let all = servers.iter().map(|server| async {
         let alone = config::Nats { servers: vec![server.clone()], ..config.clone() };
-        let client = links::once(&alone, "doctor", &Arc::new(Notify::new()), &Arc::new(Metrics::new())).await;
+        let (alarm, metrics) = (Arc::new(Notify::new()), Arc::new(Metrics::new()));
+        let client = links::once(&alone, Visitor::own(&alone), "doctor", &alarm, &metrics).await;
         (server.clone(), client)
     });
     join_all(all).await
@@ -81,8 +83,11 @@ async fn reach(config: &config::Nats, servers: &[String]) -> Vec<(String, Result
 
 fn unreached(server: &str, problem: &Problem, is_one_there: bool) -> Finding {
     let says = format!("{server} does not let us in: {problem}");
-    let advice =
-        "see whether it runs there, and whether user, credentials and TLS in [broker.nats] are what it asks for";
+    let advice = if problem.may_pass() {
+        "see whether it runs there, and whether the way to it is open"
+    } else {
+        "correct what [broker.nats] says, or what the server is to believe"
+    };
     if is_one_there { Finding::warning("server", says, advice) } else { Finding::problem("server", says, advice) }
 }
 
