@@ -2,10 +2,12 @@
 
 mod access;
 mod bridge;
+mod synced;
 
 #[cfg(feature = "nats")]
 pub(super) use access::{Access, is_set};
 pub use bridge::{Bridge, Direction};
+pub use synced::Synced;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -94,6 +96,8 @@ pub struct Nats {
     /// After how long without a sign of life a replica is lost to the others.
     #[serde(with = "humantime_serde")]
     pub replica_timeout: Duration,
+    /// Topics whose events are on disk before they are confirmed.
+    pub synced: Synced,
     /// Subjects that lead into topics, and topics that lead out to subjects.
     pub bridges: Vec<Bridge>,
 }
@@ -143,6 +147,7 @@ impl Default for Nats {
             check_interval: Duration::from_secs(5),
             max_cut_off: Duration::from_secs(10),
             replica_timeout: Duration::from_secs(10),
+            synced: Synced::default(),
             bridges: Vec::new(),
         }
     }
@@ -162,7 +167,11 @@ impl Config {
         }
         let problems = self.nats.problems(dedupe_window).into_iter().map(|(key, sentence)| (key.to_owned(), sentence));
         let of_bridges = bridge::problems(&self.nats.bridges, &self.nats.prefix);
-        problems.chain(of_bridges).map(|(key, sentence)| (format!("nats.{key}"), sentence)).collect()
+        problems
+            .chain(self.nats.synced.problems())
+            .chain(of_bridges)
+            .map(|(key, sentence)| (format!("nats.{key}"), sentence))
+            .collect()
     }
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod fleet;
 mod losses;
 mod sessions;
+mod synced;
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 
 mod servers;
 mod stored;
+mod sync;
 
 use std::time::Duration;
 
@@ -20,16 +21,11 @@ pub async fn examine(config: &config::Nats, needs: Needs) -> Vec<Finding> {
     secrecy(config, &mut found);
     let Some(reached) = reached else { return found };
     payload(reached.max_payload, needs.max_message, &mut found);
-    if servers::jetstream(&reached.client, config, &mut found).await {
+    if servers::jetstream(&reached.client, config, needs.synced, &mut found).await {
         replicas(reached.count, config, &mut found);
-        stored::examine(&reached.client, config, needs.dedupe_window, &mut found).await;
+        stored::examine(&reached.client, config, needs, &mut found).await;
     }
-    found.push(Finding::warning(
-        "sync",
-        "whether servers confirm before or after the disk is not to be seen over this connection",
-        "a power cut of a majority loses what was confirmed just before, unless nats-server has sync_interval: always in \
-         its jetstream section",
-    ));
+    sync::examine(&reached.client, config, needs.synced, &mut found).await;
     found
 }
 

@@ -118,7 +118,7 @@ struct Limits {
 }
 
 /// Whether JetStream is there for us.
-pub(super) async fn jetstream(client: &Client, config: &config::Nats, found: &mut Vec<Finding>) -> bool {
+pub(super) async fn jetstream(client: &Client, config: &config::Nats, synced: bool, found: &mut Vec<Finding>) -> bool {
     let check = "jetstream";
     let account: Account = match api::account(client).await {
         Ok(account) => account,
@@ -141,7 +141,7 @@ pub(super) async fn jetstream(client: &Client, config: &config::Nats, found: &mu
         found.push(Finding::problem(check, says, "raise its limit in the servers' configuration"));
     }
     // The partitions, and the buckets of epochs and of replicas.
-    let wanted = i64::from(config.partitions) + 2;
+    let wanted = i64::from(config.partitions) * if synced { 2 } else { 1 } + 2;
     if (0..wanted).contains(&max_streams) {
         let says = format!("the account may have {max_streams} streams, and {wanted} are needed");
         let advice = "raise its limit, or lower broker.nats.partitions before there are streams";
