@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use super::{
     Listener, Publishing, config,
     finding::{Finding, Needs},
-    fleet::{Claimed, Handler, Holder, Lost, Matter, Taking, Told},
+    fleet::{Claimed, Handler, Holder, Legacy, Lost, Matter, Previous, Taking, Told},
     memory::Memory,
 };
 use crate::{
@@ -179,6 +179,18 @@ impl Fleet {
         match *self {}
     }
 
+    pub(super) fn abandon(&self, _: Producer, _: Vec<Previous>, _: Claim) {
+        match *self {}
+    }
+
+    pub(super) fn bequeath(&self, _: Vec<Legacy>) {
+        match *self {}
+    }
+
+    pub(super) async fn stands(&self, _: Claim) -> Result<bool, Failure> {
+        match *self {}
+    }
+
     pub(super) fn give_back(&self, _: Vec<Claim>) {
         match *self {}
     }
@@ -203,7 +215,11 @@ impl Entry {
         match *self {}
     }
 
-    pub(super) fn remove_owned(&self, _: &Producer, _: Option<Claim>) {
+    pub(super) fn owned(&self, _: &Producer) -> Vec<(Bytes, u64)> {
+        match *self {}
+    }
+
+    pub(super) fn remove(&self, _: &Producer, _: Vec<(Bytes, u64)>, _: Option<Claim>) {
         match *self {}
     }
 

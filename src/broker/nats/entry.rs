@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::{Mutex, RwLock};
 use tokio::{
@@ -113,8 +114,13 @@ impl Entry {
     }
 
     /// See [`crate::broker::Line::remove_owned`].
-    pub(crate) fn remove_owned(self: &Arc<Self>, owner: &Producer, claim: Option<Claim>) {
-        publish::remove_owned(self, owner, claim);
+    pub(crate) fn remove(self: &Arc<Self>, owner: &Producer, owned: Vec<(Bytes, u64)>, claim: Option<Claim>) {
+        publish::remove(self, owner, owned, claim);
+    }
+
+    /// The keys that are to die with a session, and where each was set.
+    pub(crate) fn owned(&self, owner: &Producer) -> Vec<(Bytes, u64)> {
+        self.log().read().owned_keys(owner)
     }
 
     /// See [`crate::broker::Line::fence`].

@@ -245,7 +245,7 @@ async fn how_far_a_session_has_published_elsewhere_is_known_once_what_is_stored_
     let (two, client) = (trusting(&server).await, outsider(&server).await);
     let there = two.open("a", LIMITS).await;
     send(&client, "a", &numbered(1)).await;
-    there.current().await.unwrap();
+    eventually("the first is heard", || there.log().read().published_seq(&producer("s")) == 1).await;
     unheard(&client, "a", send(&client, "a", &numbered(2))).await;
     assert_eq!(there.log().read().published_seq(&producer("s")), 1, "nobody has heard of the second");
     there.current().await.unwrap();
