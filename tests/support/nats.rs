@@ -31,7 +31,9 @@ pub fn accounts(syncs: bool, tags: &[&str]) -> String {
         jetstream {{ {sync_interval} }}
         accounts {{
             APP {{ jetstream: enabled, users: [{{ user: app, password: app }}] }}
-            SYS {{ users: [{{ user: sys, password: "{SYSTEM_PASSWORD}" }}] }}
+            SYS {{ users: [{{ user: sys, password: "{SYSTEM_PASSWORD}", permissions: {{
+                publish: ["$SYS.REQ.SERVER.PING.JSZ"], subscribe: ["_INBOX.>"]
+            }} }}] }}
         }}
         system_account: SYS
         no_auth_user: app

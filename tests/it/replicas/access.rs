@@ -66,12 +66,17 @@ async fn a_token_lets_in_who_has_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_lets_in_whose_it_is() {
-    let users = format!("authorization {{ users: [{{ user: \"bowline\", password: \"{SECRET}\" }}] }}");
+    // And may do no more than docs/security.md says that it has to.
+    let rights = r#"publish: ["bowline.>", "$KV.bowline-epochs.>", "$KV.bowline-fleet.>", "$JS.API.>", "_INBOX.>"],
+        subscribe: ["bowline.>", "_INBOX.>"]"#;
+    let user = format!("user: bowline, password: \"{SECRET}\", permissions: {{ {rights} }}");
+    let users = format!("authorization {{ users: [{{ {user} }}] }}");
     let Some(nats) = NatsServer::start_with(&users).await else { return };
     let files = Volume::new(&[("password", SECRET), ("wrong", WRONG)]);
     let (password, wrong) = (files.name("password"), files.name("wrong"));
     let keys = ["broker.nats.user", "broker.nats.password_file"];
     is_let_in(&nats, &both(keys, "bowline", &password)).await;
+    assert!(!nats.log().contains("Violation"), "{}", nats.log());
     for (user, file) in [("bowline", &wrong), ("other", &password)] {
         let says = ["does not let us in with broker.nats.user", user, "broker.nats.password_file", file];
         is_refused(&nats, &both(keys, user, file), &[SECRET, WRONG], &says).await;
