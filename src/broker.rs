@@ -43,7 +43,7 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage};
+pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage, Synced};
 pub use finding::{Finding, Needs, Verdict};
 pub use fleet::{Claimed, Fleet, Handler, Holder, Legacy, Lost, Matter, Previous, STAYS, Taking, Told};
 
@@ -59,7 +59,7 @@ use tokio::time::timeout;
 use crate::{
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{Claim, Cursor, NewEvent, Producer, Published, Topic},
+    types::{Claim, Cursor, Durability, NewEvent, Producer, Published, Topic},
 };
 
 /// How long whoever wants to look at a log waits for its line.
@@ -128,11 +128,12 @@ pub enum Broker {
 }
 
 impl Broker {
-    /// Opens a topic, creating it if need be; TOPIC_LIMIT if there are too many.
-    pub fn open(&self, topic: &Topic, limits: Limits) -> Result<Line, Failure> {
+    /// Opens a topic, creating it if need be; TOPIC_LIMIT if there are too many. Its publishes are answered at `durability`
+    /// at least, if the broker was started for that ([`Config::falls_short`]). It is the same wherever the topic is opened.
+    pub fn open(&self, topic: &Topic, limits: Limits, durability: Durability) -> Result<Line, Failure> {
         match self {
             Self::Memory(memory) => memory.open(topic, limits).map(Line::Memory),
-            Self::Nats(nats) => nats.open(topic, limits).map(Line::Nats),
+            Self::Nats(nats) => nats.open(topic, limits, durability).map(Line::Nats),
         }
     }
 

@@ -97,7 +97,7 @@ impl Hub {
         }
         let mut founders = self.founders.lock();
         founders.check(party)?;
-        let line = self.broker.open(topic, self.limits(rule))?;
+        let line = self.broker.open(topic, self.limits(rule), rule.durability)?;
         founders.founded(topic, party);
         Ok(line)
     }

@@ -20,7 +20,7 @@ use crate::{
     lifecycle::Tasks,
     log::{Limits, Log, Total},
     telemetry::metrics::{Metrics, words::BridgeIn},
-    types::{Claim, Cursor, NewEvent, Producer, Topic},
+    types::{Claim, Cursor, Durability, NewEvent, Producer, Topic},
 };
 
 /// Why there is none.
@@ -45,6 +45,8 @@ pub enum Fleet {}
 pub struct Bounds {
     /// For how long repeats would be recognised.
     pub dedupe_window: Duration,
+    /// Whether topics would be asked for whose events are on disk before they are confirmed.
+    pub synced: bool,
     /// Most topics open here.
     pub max_topics: usize,
     /// Where what they hold would be counted.
@@ -110,7 +112,7 @@ impl Nats {
         Err(Unusable)
     }
 
-    pub(super) fn open(&self, _: &Topic, _: Limits) -> Result<Arc<Entry>, Failure> {
+    pub(super) fn open(&self, _: &Topic, _: Limits, _: Durability) -> Result<Arc<Entry>, Failure> {
         match *self {}
     }
 

@@ -27,7 +27,7 @@ use crate::{
     broker::{Listener, Publishing},
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{Claim, Cursor, NewEvent, Producer, Published},
+    types::{Claim, Cursor, Durability, NewEvent, Producer, Published},
 };
 
 /// How long a reader may wait for a log that is not in sight.
@@ -78,8 +78,15 @@ impl AsRef<RwLock<Log>> for Entry {
 }
 
 impl Entry {
-    pub(super) fn new(engine: Arc<Engine>, topic: String, limits: Limits, total: Total) -> Self {
-        let partition = engine.names.partition(&topic);
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        topic: String,
+        limits: Limits,
+        durability: Durability,
+        total: Total,
+    ) -> Self {
+        let is_synced = durability == Durability::Synced;
+        let partition = if is_synced { engine.names.synced(&topic) } else { engine.names.partition(&topic) };
         Self {
             partition,
             limits,
@@ -251,7 +258,18 @@ impl Entry {
     /// The place of a publish that was stored at `offset`, as far as it is known here.
     pub(super) fn published(&self, offset: u64, duplicate: bool) -> Published {
         let cursor = self.log.read().at(offset);
-        Published { cursor, duplicate, durability: self.engine.durability }
+        Published { cursor, duplicate, durability: self.durability() }
+    }
+
+    /// What its events are safe from once they are confirmed.
+    pub(super) fn durability(&self) -> Durability {
+        if self.engine.names.is_synced(self.partition) {
+            Durability::Synced
+        } else if self.engine.config.replicas > 1 {
+            Durability::Replicated
+        } else {
+            Durability::Accepted
+        }
     }
 }
 

@@ -119,7 +119,7 @@ fn note(topic: &str, removed: Result<Published, Failure>) {
 /// What can be said of a publish from what is here.
 fn known(entry: &Entry, event: &NewEvent, id: &MessageId) -> Result<Option<Published>, Failure> {
     let cursor = entry.log().read().consider(event, id.of_application())?;
-    Ok(cursor.map(|cursor| Published { cursor, duplicate: true, durability: entry.engine.durability }))
+    Ok(cursor.map(|cursor| Published { cursor, duplicate: true, durability: entry.durability() }))
 }
 
 fn unknown() -> Failure {
