@@ -14,6 +14,8 @@ use crate::types::Timestamp;
 
 /// A cluster that is still coming together: too few of its servers are known, nobody leads, or too few answer.
 const NOT_YET: [u64; 3] = [10005, 10008, 10023];
+/// There is one of that name that is set otherwise.
+const NAME_TAKEN: u64 = 10058;
 /// Where a stream says how many there are of them.
 const PARTITIONS: &str = "bowline.partitions";
 
@@ -106,16 +108,17 @@ pub(super) async fn provide(client: &Client, wanted: &Value) -> Result<Described
     let info = match api::stream(client, name).await {
         Err(problem) if problem.is_no_stream() => {
             tracing::info!(stream = name, "making a stream");
-            let made = api::create_stream(client, name, wanted).await;
-            made.map_err(|problem| match problem {
-                Problem::Refused { code, text } if !NOT_YET.contains(&code) => {
-                    Problem::Unfit(format!("the stream {name} cannot be made: {text}"))
+            match api::create_stream(client, name, wanted).await {
+                // Another replica was quicker.
+                Err(Problem::Refused { code: NAME_TAKEN, .. }) => api::stream(client, name).await?,
+                Err(Problem::Refused { code, text }) if !NOT_YET.contains(&code) => {
+                    return Err(Problem::Unfit(format!("the stream {name} cannot be made: {text}")));
                 }
-                Problem::Refused { code, text } if !wanted["placement"].is_null() => {
-                    Problem::Refused { code, text: unplaced(name, wanted, &text) }
+                Err(Problem::Refused { code, text }) if !wanted["placement"].is_null() => {
+                    return Err(Problem::Refused { code, text: unplaced(name, wanted, &text) });
                 }
-                other => other,
-            })?
+                made => made?,
+            }
         }
         other => other?,
     };
