@@ -43,6 +43,7 @@ use crate::{
     session::{self, Directory},
     telemetry::{LogLevel, Traces, metrics::Metrics, report},
     transport::{self, Listener, Shutdown},
+    types::Durability,
 };
 
 /// How long bridges may take to store what they have heard after clients have been told to leave.
@@ -98,6 +99,7 @@ impl App {
             broker::Kind::Nats => {
                 let bounds = Bounds {
                     dedupe_window: config.topics.dedupe_window,
+                    synced: config.topics.asks_for(Durability::Synced),
                     max_topics: config.topics.max_topics,
                     total: Total::new(config.topics.max_total_history.as_u64()),
                     metrics: metrics.clone(),

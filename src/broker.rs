@@ -43,9 +43,9 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage};
+pub use config::{Bridge, Config, Direction, Kind, Nats as NatsConfig, Storage, Synced};
 pub use finding::{Finding, Needs, Verdict};
-pub use fleet::{Claimed, Fleet, Handler, Holder, Lost, Matter, Previous, STAYS, Taking, Told};
+pub use fleet::{Claimed, Fleet, Handler, Holder, Legacy, Lost, Matter, Previous, STAYS, Taking, Told};
 
 use std::{
     sync::{Arc, Weak},
@@ -59,7 +59,7 @@ use tokio::time::timeout;
 use crate::{
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{Claim, Cursor, NewEvent, Producer, Published, Topic},
+    types::{Claim, Cursor, Durability, NewEvent, Producer, Published, Topic},
 };
 
 /// How long whoever wants to look at a log waits for its line.
@@ -128,11 +128,12 @@ pub enum Broker {
 }
 
 impl Broker {
-    /// Opens a topic, creating it if need be; TOPIC_LIMIT if there are too many.
-    pub fn open(&self, topic: &Topic, limits: Limits) -> Result<Line, Failure> {
+    /// Opens a topic, creating it if need be; TOPIC_LIMIT if there are too many. Its publishes are answered at `durability`
+    /// at least, if the broker was started for that ([`Config::falls_short`]). It is the same wherever the topic is opened.
+    pub fn open(&self, topic: &Topic, limits: Limits, durability: Durability) -> Result<Line, Failure> {
         match self {
             Self::Memory(memory) => memory.open(topic, limits).map(Line::Memory),
-            Self::Nats(nats) => nats.open(topic, limits).map(Line::Nats),
+            Self::Nats(nats) => nats.open(topic, limits, durability).map(Line::Nats),
         }
     }
 
@@ -295,8 +296,28 @@ impl Line {
     pub fn remove_owned(&self, owner: &Producer, claim: Option<Claim>) {
         match self {
             Self::Memory(entry) => entry.remove_owned(owner),
-            Self::Nats(entry) => entry.remove_owned(owner, claim),
+            Self::Nats(entry) => entry.remove(owner, entry.owned(owner), claim),
         }
+    }
+
+    /// The same for a session that was another replica's, if it is still for this one to do: `stands` tells, after it is
+    /// seen which keys there are. So what the session sets after it has gone on elsewhere is none of them.
+    pub async fn undo<E>(
+        &self,
+        owner: &Producer,
+        claim: Option<Claim>,
+        stands: impl Future<Output = Result<bool, E>>,
+    ) -> Result<(), E> {
+        match self {
+            Self::Memory(_) => {}
+            Self::Nats(entry) => {
+                let owned = entry.owned(owner);
+                if !owned.is_empty() && stands.await? {
+                    entry.remove(owner, owned, claim);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// From now on nothing is stored that a session publishes under an older claim, or removes: TAKEN_OVER if there is a

@@ -76,6 +76,10 @@ impl Config {
         section("admin", self.admin.problems());
         section("telemetry", self.telemetry.problems());
         section("health", self.health.problems());
+        let short = |(index, rule): (usize, &hub::Rule)| {
+            Some((format!("topics.rules[{index}].durability"), self.broker.falls_short(rule.durability)?))
+        };
+        all.extend(self.topics.rules.iter().enumerate().filter_map(short));
         if self.admin.enabled && self.admin.listen == self.transport.listen && self.admin.listen.port() != 0 {
             let sentence = format!("is {}, which is also transport.listen; they need a port each", self.admin.listen);
             all.push(("admin.listen".to_owned(), sentence));

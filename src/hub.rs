@@ -97,7 +97,7 @@ impl Hub {
         }
         let mut founders = self.founders.lock();
         founders.check(party)?;
-        let line = self.broker.open(topic, self.limits(rule))?;
+        let line = self.broker.open(topic, self.limits(rule), rule.durability)?;
         founders.founded(topic, party);
         Ok(line)
     }
@@ -150,15 +150,16 @@ impl Hub {
         Ok((feed, publishing))
     }
 
-    /// Removes the keys of a topic that were to die with a session that nobody holds any more; see [`Line::remove_owned`].
-    pub async fn undo(&self, producer: &Producer, topic: &Topic, claim: Option<Claim>) -> Result<(), Failure> {
+    /// Removes what a session has left of itself at another replica: the keys of `topic` that were to die with it. Nothing,
+    /// if somebody has taken it since `claim`. A member is told apart by its record alone, keys by the claim as well.
+    pub async fn undo(&self, producer: &Producer, topic: &Topic, claim: Claim) -> Result<(), Failure> {
         if self.rule(topic)?.class != Class::State {
             return Ok(());
         }
         let feed = self.join(topic, Party::client(producer.client_id()))?;
         feed.seen().await?;
-        drop(Scope::new(feed, producer.clone(), claim));
-        Ok(())
+        let fence = topic.presence_of().is_none().then_some(claim);
+        feed.undo(producer, fence, self.broker.fleet().stands(claim)).await
     }
 
     /// Fails as [`Hub::announce`] would at this moment. The feed that is returned, held, keeps it in sight.

@@ -1,8 +1,13 @@
 //! `[broker]`: where events are kept, and how.
 
+mod access;
 mod bridge;
+mod synced;
 
+#[cfg(feature = "nats")]
+pub(super) use access::{Access, is_set};
 pub use bridge::{Bridge, Direction};
+pub use synced::Synced;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -51,6 +56,10 @@ pub struct Nats {
     pub user: String,
     /// A file with the user's password.
     pub password_file: PathBuf,
+    /// A file with a token; empty for none.
+    pub token_file: PathBuf,
+    /// A file with the seed of a user's nkey; empty for none.
+    pub nkey_file: PathBuf,
     /// Whether TLS is insisted on, whatever the servers say.
     pub tls: bool,
     /// A PEM file of the authorities to trust in place of the system's; empty for those.
@@ -87,6 +96,8 @@ pub struct Nats {
     /// After how long without a sign of life a replica is lost to the others.
     #[serde(with = "humantime_serde")]
     pub replica_timeout: Duration,
+    /// Topics whose events are on disk before they are confirmed.
+    pub synced: Synced,
     /// Subjects that lead into topics, and topics that lead out to subjects.
     pub bridges: Vec<Bridge>,
 }
@@ -119,6 +130,8 @@ impl Default for Nats {
             credentials_file: PathBuf::new(),
             user: String::new(),
             password_file: PathBuf::new(),
+            token_file: PathBuf::new(),
+            nkey_file: PathBuf::new(),
             tls: false,
             ca_file: PathBuf::new(),
             certificate_file: PathBuf::new(),
@@ -134,6 +147,7 @@ impl Default for Nats {
             check_interval: Duration::from_secs(5),
             max_cut_off: Duration::from_secs(10),
             replica_timeout: Duration::from_secs(10),
+            synced: Synced::default(),
             bridges: Vec::new(),
         }
     }
@@ -153,7 +167,11 @@ impl Config {
         }
         let problems = self.nats.problems(dedupe_window).into_iter().map(|(key, sentence)| (key.to_owned(), sentence));
         let of_bridges = bridge::problems(&self.nats.bridges, &self.nats.prefix);
-        problems.chain(of_bridges).map(|(key, sentence)| (format!("nats.{key}"), sentence)).collect()
+        problems
+            .chain(self.nats.synced.problems())
+            .chain(of_bridges)
+            .map(|(key, sentence)| (format!("nats.{key}"), sentence))
+            .collect()
     }
 }
 
@@ -168,19 +186,11 @@ impl Nats {
         check(self.servers.is_empty(), "servers", "must name at least one server".into());
         for server in &self.servers {
             let known = ["nats://", "tls://"].iter().any(|scheme| server.starts_with(scheme));
-            check(!known, "servers", format!("has {server:?}; write nats://HOST:PORT or tls://HOST:PORT"));
-            check(
-                server.contains('@'),
-                "servers",
-                "must not hold secrets: use credentials_file or password_file".into(),
-            );
+            let secret = server.contains('@');
+            check(!known && !secret, "servers", format!("has {server:?}; write nats://HOST:PORT or tls://HOST:PORT"));
+            let sentence = "must not hold secrets: use credentials_file, nkey_file, token_file or password_file";
+            check(secret, "servers", sentence.into());
         }
-        let (creds, user) = (!self.credentials_file.as_os_str().is_empty(), !self.user.is_empty());
-        let password = !self.password_file.as_os_str().is_empty();
-        check(creds && user, "credentials_file", "and user exclude each other".into());
-        check(user != password, "password_file", "and user belong together: set both or neither".into());
-        let (cert, key) = (!self.certificate_file.as_os_str().is_empty(), !self.key_file.as_os_str().is_empty());
-        check(cert != key, "certificate_file", "and key_file belong together: set both or neither".into());
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let named = !self.prefix.is_empty() && self.prefix.len() <= 32 && self.prefix.chars().all(plain);
         check(!named, "prefix", "must be 1 to 32 of A-Z a-z 0-9 _ -".into());
@@ -200,6 +210,7 @@ impl Nats {
             humantime::format_duration(least)
         );
         check(self.max_age < least, "max_age", sentence);
+        problems.extend(self.access_problems());
         problems
     }
 }
@@ -221,15 +232,14 @@ mod tests {
     #[test]
     fn each_wrong_setting_is_named() {
         type Change = fn(&mut Nats);
-        let cases: [(&str, Change); 11] = [
+        let cases: [(&str, Change); 10] = [
             ("servers", |nats| nats.servers = vec!["localhost".into()]),
             ("servers", |nats| nats.servers = vec!["nats://me:secret@localhost".into()]),
-            ("credentials_file", |nats| {
-                (nats.credentials_file, nats.user) = ("c".into(), "u".into());
+            ("servers", |nats| nats.servers = vec!["me:secret@localhost".into()]),
+            ("token_file", |nats| {
+                (nats.token_file, nats.user) = ("t".into(), "u".into());
                 nats.password_file = "p".into();
             }),
-            ("password_file", |nats| nats.user = "u".into()),
-            ("certificate_file", |nats| nats.key_file = "k".into()),
             ("prefix", |nats| nats.prefix = "a.b".into()),
             ("partitions", |nats| nats.partitions = 0),
             ("replicas", |nats| nats.replicas = 2),
@@ -242,6 +252,7 @@ mod tests {
             change(&mut nats);
             let problems = nats.problems(WINDOW);
             assert_eq!(problems.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [key]);
+            assert!(!problems[0].1.contains("me:secret"));
         }
     }
 }

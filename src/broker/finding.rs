@@ -60,6 +60,8 @@ impl Finding {
 pub struct Needs {
     /// For how long repeats are recognised.
     pub dedupe_window: std::time::Duration,
+    /// Whether there are topics whose events have to be on disk before they are confirmed.
+    pub synced: bool,
     /// The largest message that clients may send, bytes.
     pub max_message: u64,
 }

@@ -89,10 +89,23 @@ pub trait Holder: Send + Sync {
 /// A replica that gives no sign of life any more, and what this one is to see to in its place.
 #[derive(Debug)]
 pub struct Lost {
-    /// Its sessions, with what it has left of each, and the claim that this replica has to it now.
-    pub sessions: Vec<(Producer, Previous, Claim)>,
-    /// The place of its lease.
-    pub lease: u64,
+    /// Its sessions, as far as they are to be seen to.
+    pub sessions: Vec<Legacy>,
+    /// The place of its lease; none if it is this one, which has taken sessions that nobody came to have.
+    pub lease: Option<u64>,
+}
+
+/// A session, and what a replica has left of it that is to be undone.
+#[derive(Debug)]
+pub struct Legacy {
+    /// Which.
+    pub producer: Producer,
+    /// What was left.
+    pub previous: Previous,
+    /// The claim that this replica has to it now.
+    pub claim: Claim,
+    /// The session itself is kept here: somebody may come back for it still.
+    pub is_kept: bool,
 }
 
 /// What another replica has left of a session.
@@ -106,6 +119,8 @@ pub struct Previous {
     pub stays: bool,
     /// That replica has undone what is not handed over. Otherwise it is for whoever has the session now to undo it.
     pub answered: bool,
+    /// It was this replica, as far as others know: what is here of the session is all there is, if anything is.
+    pub is_own: bool,
 }
 
 impl Matter {
@@ -156,11 +171,37 @@ impl Fleet {
     }
 
     /// Takes a session before all other replicas: whoever held it can do nothing more in its name, and has been told. None
-    /// where there are no others. BROKER if that cannot be done now. When dropped, the session may be taken all the same.
+    /// where there are no others. BROKER if that cannot be done now. When dropped, the session may be taken all the same,
+    /// and is [abandoned](Self::abandon) then.
     pub async fn claim(&self, taking: &Taking) -> Result<Option<Claimed>, Failure> {
         match self {
             Self::Alone => Ok(None),
             Self::Nats(fleet) => fleet.claim(taking).await.map(Some),
+        }
+    }
+
+    /// A session was taken, and nobody came to have it: what it stood for elsewhere is undone after a while, unless it has
+    /// gone on by then.
+    pub fn abandon(&self, producer: Producer, previous: Vec<Previous>, claim: Claim) {
+        match self {
+            Self::Alone => drop((producer, previous)),
+            Self::Nats(fleet) => fleet.abandon(producer, previous, claim),
+        }
+    }
+
+    /// These are to be undone now, as what a [lost](Self::lost) replica has left.
+    pub fn bequeath(&self, legacies: Vec<Legacy>) {
+        match self {
+            Self::Nats(fleet) if !legacies.is_empty() => fleet.bequeath(legacies),
+            _ => {}
+        }
+    }
+
+    /// True if nobody has taken the session since it was taken so. BROKER if that cannot be learnt now.
+    pub async fn stands(&self, claim: Claim) -> Result<bool, Failure> {
+        match self {
+            Self::Alone => Ok(true),
+            Self::Nats(fleet) => fleet.stands(claim).await,
         }
     }
 
@@ -181,7 +222,7 @@ impl Fleet {
     }
 
     /// Waits for a replica that has given no sign of life for `grace`, nor for as long as makes it lost, and that nobody
-    /// else sees to. What it has left is for this replica to undo, and then to be [`buried`](Self::buried). If it is not,
+    /// else sees to; or for sessions that this one has abandoned so long ago. What it has left is for this replica to undo, and then to be [`buried`](Self::buried). If it is not,
     /// another replica does it over. Cancel-safe.
     pub async fn lost(&self, grace: Duration) -> Lost {
         match self {

@@ -7,6 +7,7 @@
 //!
 //! The log that readers see is a mirror of that, in the memory of this replica, and holds what the topic's rule says.
 
+mod access;
 mod api;
 mod bridge;
 mod doctor;
@@ -24,6 +25,7 @@ mod partition;
 mod publish;
 mod reach;
 mod streams;
+mod synced;
 mod watch;
 
 #[cfg(test)]
@@ -90,8 +92,8 @@ pub(super) struct Engine {
     names: Names,
     links: Links,
     partitions: Vec<Partition>,
-    /// What a stored event is safe from.
-    durability: Durability,
+    /// Whether there are topics whose events are on disk before they are confirmed.
+    synced: bool,
     questions: Semaphore,
     metrics: Arc<Metrics>,
     /// Where events leave by bridges; none if there are no bridges.
@@ -113,6 +115,8 @@ impl std::fmt::Debug for Engine {
 pub struct Bounds {
     /// For how long repeats are recognised.
     pub dedupe_window: Duration,
+    /// Whether there are topics whose events have to be on disk before they are confirmed.
+    pub synced: bool,
     /// Most topics open here.
     pub max_topics: usize,
     /// Where what they hold is counted.
@@ -130,12 +134,13 @@ impl Nats {
         let links = links.map_err(|problem| Unusable(problem.to_string()))?;
         let outlet = links.bridging.clone().map(|client| Outlet::open(client, bounds.metrics.clone(), tasks));
         let topics = Arc::new(RwLock::new(BTreeMap::new()));
+        let names = Names::new(&config.prefix, config.partitions);
         let engine = Arc::new(Engine {
             window: bounds.dedupe_window,
-            names: Names::new(&config.prefix, config.partitions),
+            partitions: names.all(bounds.synced).map(|_| Partition::default()).collect(),
+            names,
             links,
-            partitions: (0..config.partitions).map(|_| Partition::default()).collect(),
-            durability: if config.replicas > 1 { Durability::Replicated } else { Durability::Accepted },
+            synced: bounds.synced,
             questions: Semaphore::new(QUESTIONS),
             metrics: bounds.metrics,
             outlet,
@@ -147,13 +152,14 @@ impl Nats {
         engine.prepare_in_time().await.map_err(|problem| Unusable(problem.to_string()))?;
         let fleet = Fleet::join(&engine, name).await.map_err(|problem| Unusable(problem.to_string()))?;
         tasks.spawn_until_stopped("streams", watch::run(engine.clone()));
-        let canary = Arc::new(Entry::new(engine.clone(), CANARY.to_owned(), super::CANARY, Total::default()));
+        let (own, least) = (CANARY.to_owned(), Durability::default());
+        let canary = Arc::new(Entry::new(engine.clone(), own, super::CANARY, least, Total::default()));
         drop(tasks.spawn("topic", follower::run(canary.clone())));
         let private = Memory::bounded(0, bounds.total);
         Ok(Self { engine, topics, max_topics: bounds.max_topics, private, canary, fleet })
     }
 
-    pub(super) fn open(&self, topic: &Topic, limits: Limits) -> Result<Arc<Entry>, Failure> {
+    pub(super) fn open(&self, topic: &Topic, limits: Limits, least: Durability) -> Result<Arc<Entry>, Failure> {
         if let Some(entry) = self.find(topic) {
             return Ok(entry);
         }
@@ -165,8 +171,8 @@ impl Nats {
             let message = format!("the server keeps at most {} topics open", self.max_topics);
             return Err(Failure::new(Reason::TopicLimit, message).retry_after(Duration::from_secs(1)));
         }
-        let total = self.private.total().clone();
-        let entry = Arc::new(Entry::new(self.engine.clone(), topic.as_str().to_owned(), limits, total));
+        let (name, total) = (topic.as_str().to_owned(), self.private.total().clone());
+        let entry = Arc::new(Entry::new(self.engine.clone(), name, limits, least, total));
         topics.insert(topic.clone(), entry.clone());
         drop(self.engine.tasks.spawn("topic", follower::run(entry.clone())));
         Ok(entry)

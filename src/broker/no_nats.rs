@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use super::{
     Listener, Publishing, config,
     finding::{Finding, Needs},
-    fleet::{Claimed, Handler, Holder, Lost, Matter, Taking, Told},
+    fleet::{Claimed, Handler, Holder, Legacy, Lost, Matter, Previous, Taking, Told},
     memory::Memory,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     lifecycle::Tasks,
     log::{Limits, Log, Total},
     telemetry::metrics::{Metrics, words::BridgeIn},
-    types::{Claim, Cursor, NewEvent, Producer, Topic},
+    types::{Claim, Cursor, Durability, NewEvent, Producer, Topic},
 };
 
 /// Why there is none.
@@ -45,6 +45,8 @@ pub enum Fleet {}
 pub struct Bounds {
     /// For how long repeats would be recognised.
     pub dedupe_window: Duration,
+    /// Whether topics would be asked for whose events are on disk before they are confirmed.
+    pub synced: bool,
     /// Most topics open here.
     pub max_topics: usize,
     /// Where what they hold would be counted.
@@ -110,7 +112,7 @@ impl Nats {
         Err(Unusable)
     }
 
-    pub(super) fn open(&self, _: &Topic, _: Limits) -> Result<Arc<Entry>, Failure> {
+    pub(super) fn open(&self, _: &Topic, _: Limits, _: Durability) -> Result<Arc<Entry>, Failure> {
         match *self {}
     }
 
@@ -177,6 +179,18 @@ impl Fleet {
         match *self {}
     }
 
+    pub(super) fn abandon(&self, _: Producer, _: Vec<Previous>, _: Claim) {
+        match *self {}
+    }
+
+    pub(super) fn bequeath(&self, _: Vec<Legacy>) {
+        match *self {}
+    }
+
+    pub(super) async fn stands(&self, _: Claim) -> Result<bool, Failure> {
+        match *self {}
+    }
+
     pub(super) fn give_back(&self, _: Vec<Claim>) {
         match *self {}
     }
@@ -201,7 +215,11 @@ impl Entry {
         match *self {}
     }
 
-    pub(super) fn remove_owned(&self, _: &Producer, _: Option<Claim>) {
+    pub(super) fn owned(&self, _: &Producer) -> Vec<(Bytes, u64)> {
+        match *self {}
+    }
+
+    pub(super) fn remove(&self, _: &Producer, _: Vec<(Bytes, u64)>, _: Option<Claim>) {
         match *self {}
     }
 

@@ -39,7 +39,13 @@ const LIMITS: Limits = Limits {
 enum Bench {
     Memory(Broker),
     #[cfg(feature = "nats")]
-    Nats(super::nats::tests::Replica, #[expect(dead_code, reason = "it ends with the bench")] NatsServer),
+    Nats {
+        replica: super::nats::tests::Replica,
+        /// What all its topics are asked for with.
+        least: Durability,
+        #[expect(dead_code, reason = "it ends with the bench")]
+        server: NatsServer,
+    },
 }
 
 impl Deref for Bench {
@@ -49,34 +55,48 @@ impl Deref for Bench {
         match self {
             Self::Memory(broker) => broker,
             #[cfg(feature = "nats")]
-            Self::Nats(replica, _) => &replica.broker,
+            Self::Nats { replica, .. } => &replica.broker,
         }
     }
 }
 
 impl Bench {
     async fn open(&self, name: &str, limits: Limits) -> Line {
-        let line = Broker::open(self, &topic(name), limits).unwrap();
+        let line = self.try_open(name, limits).unwrap();
         line.seen().await.unwrap();
         line
+    }
+
+    fn try_open(&self, name: &str, limits: Limits) -> Result<Line, Failure> {
+        Broker::open(self, &topic(name), limits, self.durability())
+    }
+
+    /// What publishes are answered with.
+    fn durability(&self) -> Durability {
+        match self {
+            Self::Memory(_) => Durability::Accepted,
+            #[cfg(feature = "nats")]
+            Self::Nats { least, .. } => *least,
+        }
     }
 }
 
 async fn engines() -> Vec<Bench> {
     let memory = Bench::Memory(Broker::Memory(Memory::new(3)));
-    [memory].into_iter().chain(on_nats().await).collect()
+    [memory].into_iter().chain(on_nats(Durability::Accepted).await).chain(on_nats(Durability::Synced).await).collect()
 }
 
 #[cfg(feature = "nats")]
-async fn on_nats() -> Option<Bench> {
-    let server = NatsServer::start().await?;
-    let replica = super::nats::tests::Replica::start(&server, |_| {}).await.unwrap();
-    Some(Bench::Nats(replica, server))
+async fn on_nats(least: Durability) -> Option<Bench> {
+    let is_synced = least == Durability::Synced;
+    let server = if is_synced { NatsServer::start_syncing().await? } else { NatsServer::start().await? };
+    let replica = super::nats::tests::Replica::start_for(&server, least, |_| {}).await.unwrap();
+    Some(Bench::Nats { replica, least, server })
 }
 
 /// A build without it has nothing to ask.
 #[cfg(not(feature = "nats"))]
-async fn on_nats() -> Option<Bench> {
+async fn on_nats(_: Durability) -> Option<Bench> {
     None
 }
 
@@ -95,7 +115,7 @@ async fn publish(line: &Line, event: NewEvent) -> Published {
 #[tokio::test]
 async fn an_engine_in_this_process_answers_at_once() {
     let broker = Broker::Memory(Memory::new(3));
-    let line = broker.open(&topic("t"), LIMITS).unwrap();
+    let line = broker.open(&topic("t"), LIMITS, Durability::Accepted).unwrap();
     assert!(line.ready().is_none());
     assert!(matches!(line.publish(event("x", Dedupe::default())), Publishing::Done(Ok(_))));
 }
@@ -105,6 +125,7 @@ async fn an_acknowledged_publish_is_in_the_log_at_its_cursor_on_every_line() {
     for broker in engines().await {
         let (here, there) = (broker.open("t", LIMITS).await, broker.open("t", LIMITS).await);
         let published = publish(&here, event("one", Dedupe::default())).await;
+        assert_eq!(published.durability, broker.durability());
         let log = there.log().read();
         assert_eq!(log.head(), published.cursor);
         assert_eq!(log.after(published.cursor.offset - 1).next().unwrap().payload_len, 3);
@@ -121,6 +142,7 @@ async fn a_repeat_is_answered_with_the_first_cursor_and_stored_once() {
             let first = publish(&line, event("once", dedupe.clone())).await;
             let again = publish(&line, event("once", dedupe)).await;
             assert_eq!((again.cursor, again.duplicate, first.duplicate), (first.cursor, true, false));
+            assert_eq!(again.durability, broker.durability());
         }
         assert_eq!(line.log().read().size().0, 2);
     }
@@ -177,7 +199,7 @@ async fn topics_are_limited_and_listed_in_order() {
         for name in ["b.2", "b.1", "a"] {
             broker.open(name, LIMITS).await;
         }
-        assert_eq!(Broker::open(&broker, &topic("c"), LIMITS).unwrap_err().reason, Reason::TopicLimit);
+        assert_eq!(broker.try_open("c", LIMITS).unwrap_err().reason, Reason::TopicLimit);
         let names = |prefix, after, limit| {
             broker.list(prefix, after, limit).into_iter().map(|(topic, _)| topic.to_string()).collect::<Vec<_>>()
         };

@@ -4,7 +4,10 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::{config::Selection, exit::Stop, output::Output};
-use crate::broker::{self, Finding, Needs, Verdict};
+use crate::{
+    broker::{self, Finding, Needs, Verdict},
+    types::Durability,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +33,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Stop> {
     let config = args.selection.load()?.config;
     let max_message = config.connection.max_message_size.as_u64();
-    let needs = Needs { dedupe_window: config.topics.dedupe_window, max_message };
+    let synced = config.topics.asks_for(Durability::Synced);
+    let needs = Needs { dedupe_window: config.topics.dedupe_window, synced, max_message };
     let found = broker::examine(&config.broker, needs).await;
     let problems = found.iter().filter(|finding| finding.verdict == Verdict::Problem).count();
     let text = if args.json {

@@ -80,6 +80,16 @@ impl Feed {
         self.line.remove_owned(owner, claim);
     }
 
+    /// Removes what another replica has left of a session; see [`Line::undo`].
+    pub(super) async fn undo(
+        &self,
+        owner: &Producer,
+        claim: Option<Claim>,
+        stands: impl Future<Output = Result<bool, Failure>>,
+    ) -> Result<(), Failure> {
+        self.line.undo(owner, claim, stands).await
+    }
+
     /// Keeps out older holders of a session; see [`Line::fence`].
     pub async fn fence(&self, producer: &Producer, claim: Claim) -> Result<(), Failure> {
         self.line.fence(producer, claim).await

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Delivery, PolicyName};
 use crate::{
     log::Limits,
-    types::{Topic, TopicPattern},
+    types::{Durability, Topic, TopicPattern},
 };
 
 /// Publishes of one session that can be recognised as repeats, and so may be in flight at once.
@@ -68,6 +68,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether there may be topics whose publishes are answered at that class at least.
+    pub fn asks_for(&self, durability: Durability) -> bool {
+        self.rules.iter().any(|rule| rule.durability >= durability)
+    }
+
     /// The rule for a topic.
     pub fn rule(&self, topic: &Topic) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.pattern.matches(topic))
@@ -108,6 +113,9 @@ pub struct Rule {
     /// What they are for.
     #[serde(default)]
     pub class: Class,
+    /// The least that the answer to a publish may name; a broker that does not reach it stops the start.
+    #[serde(default)]
+    pub durability: Durability,
     /// How much they keep.
     #[serde(default)]
     pub history: History,
@@ -130,7 +138,8 @@ impl Rule {
     /// What names of this pattern are if nothing else is said.
     pub fn new(pattern: TopicPattern) -> Self {
         let (class, history, delivery) = (Class::default(), History::default(), Delivery::default());
-        Self { pattern, class, history, delivery, max_keys: default_max_keys(), max_lag: 0 }
+        let durability = Durability::default();
+        Self { pattern, class, durability, history, delivery, max_keys: default_max_keys(), max_lag: 0 }
     }
 
     pub(super) fn limits(&self, dedupe_window: Duration) -> Limits {
@@ -157,6 +166,9 @@ impl Rule {
         let History { max_events, max_bytes, .. } = self.history;
         let nothing = max_events == 0 || max_bytes.as_u64() == 0;
         check(nothing, "history", "must keep at least one event and one byte, or nothing can be delivered");
+        let keeps = matches!(self.class, Class::Log | Class::State);
+        let sentence = "is possible in class \"log\" and \"state\" only: the others keep nothing";
+        check(self.durability > Durability::Accepted && !keeps, "durability", sentence);
         check(self.class == Class::State && self.max_keys == 0, "max_keys", "must be at least 1");
         check(self.class != Class::Log && self.max_lag > 0, "max_lag", "is possible in class \"log\" only");
         let sentence = "must be at most history.max_events: what a reader is waited for must be kept for it";

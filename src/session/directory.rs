@@ -21,7 +21,7 @@ pub use self::elsewhere::see_to_lost;
 use self::elsewhere::taken_over;
 use super::Estate;
 use crate::{
-    broker::{Claimed, Fleet},
+    broker::{Claimed, Fleet, Legacy, Previous},
     error::{Failure, Reason},
     planted::{self, Bug},
     types::{Claim, ClientId, Producer, Topic},
@@ -109,6 +109,14 @@ struct LetGo {
     attach: u64,
 }
 
+/// Whose time to come back is over: for its keys alone, or for all of it.
+struct GivenUp {
+    producer: Producer,
+    owed: Vec<Previous>,
+    claim: Option<Claim>,
+    is_kept: bool,
+}
+
 impl LetGo {
     /// False if somebody has taken the place since.
     fn is_of(&self, place: &Place) -> bool {
@@ -184,30 +192,37 @@ impl Directory {
         producer: Producer,
         topic: &Topic,
         last_attach: u64,
-        claimed: Option<&Claimed>,
+        claimed: Option<Claimed>,
         kick: Kick,
     ) -> Result<Attachment, Failure> {
         let mut state = self.state.lock();
-        state.check_limit(&producer, self.config.max_per_client)?;
         let known_attach = state.places.get(&producer).map_or(0, |place| place.attach);
-        let claim = claimed.map(|claimed| claimed.claim);
-        let attach = match claimed {
-            // Of two that came at once, the other was first here and is the newer one everywhere.
-            Some(claimed) if claimed.attach <= known_attach => return Err(taken_over()),
-            Some(claimed) => claimed.attach,
-            None => known_attach.max(last_attach) + 1,
-        };
+        // Of two that came at once, the other was first here and is the newer one everywhere.
+        let is_late = claimed.as_ref().is_some_and(|claimed| claimed.attach <= known_attach);
+        let refused = state.check_limit(&producer, self.config.max_per_client).err();
+        if let Some(refused) = refused.or_else(|| is_late.then(taken_over)) {
+            drop(state);
+            if let Some(Claimed { previous, claim, .. }) = claimed {
+                self.fleet.abandon(producer, previous.into_iter().collect(), claim);
+            }
+            return Err(refused);
+        }
+        let attach = claimed.as_ref().map_or(known_attach.max(last_attach) + 1, |claimed| claimed.attach);
+        let (claim, previous) = claimed.map(|claimed| (claimed.claim, claimed.previous)).unzip();
+        let previous = previous.flatten();
         let known = state.remove(&producer);
         let fresh = known.is_none() && last_attach == 0 && claim.is_none_or(|claim| claim.first);
         let estate = match &known {
             Some(place) if place.estate.topic() == topic => {
-                place.estate.hand_over(attach, claim);
+                place.estate.hand_over(attach, claim, previous.filter(|previous| !previous.is_own));
                 place.estate.clone()
             }
-            elsewhere => {
-                elsewhere.iter().for_each(|place| place.estate.give_up());
-                Estate::new(topic.clone(), attach, claim)
+            Some(place) => {
+                let mut owed = place.estate.give_up();
+                owed.extend(previous.filter(|previous| !previous.is_own));
+                Estate::new(topic.clone(), attach, claim, owed)
             }
+            None => Estate::new(topic.clone(), attach, claim, previous.into_iter().collect()),
         };
         state.insert(producer.clone(), Place { attach, claim, estate: estate.clone(), holder: Some(kick) });
         drop(state);
@@ -241,29 +256,32 @@ impl Directory {
     fn sweep_some(&self, expired: &mut usize) -> bool {
         let now = Instant::now();
         let over = |let_go: &LetGo, limit: Duration| now.duration_since(let_go.since) >= limit;
-        let (mut state, mut given_back) = (self.state.lock(), Vec::new());
+        let (mut state, mut given_up) = (self.state.lock(), Vec::new());
         for _ in 0..SWEEP_CHUNK {
             if let Some(oldest) = state.keyed.pop_front_if(|oldest| over(oldest, self.config.key_grace)) {
-                state.still(&oldest).into_iter().for_each(|place| place.estate.release_keys());
+                if let Some(place) = state.still(&oldest) {
+                    let (owed, claim) = (place.estate.release_keys(), place.claim);
+                    given_up.push(GivenUp { producer: oldest.producer, owed, claim, is_kept: true });
+                }
                 continue;
             }
             let too_many = state.kept > self.config.max_kept;
             let Some(oldest) = state.let_go.pop_front_if(|oldest| too_many || over(oldest, self.config.ttl)) else {
                 state.compact();
                 drop(state);
-                self.fleet.give_back(given_back);
+                self.give_back(given_up);
                 return false;
             };
             if state.still(&oldest).is_some()
                 && let Some(place) = state.remove(&oldest.producer)
             {
-                place.estate.give_up();
-                given_back.extend(place.claim);
+                let (owed, claim) = (place.estate.give_up(), place.claim);
+                given_up.push(GivenUp { producer: oldest.producer, owed, claim, is_kept: false });
                 *expired += 1;
             }
         }
         drop(state);
-        self.fleet.give_back(given_back);
+        self.give_back(given_up);
         true
     }
 
@@ -277,6 +295,21 @@ impl Directory {
         self.len() == 0
     }
 
+    /// Nobody has come back for these. What others have left of them, and nobody has seen to, is undone.
+    fn give_back(&self, given_up: Vec<GivenUp>) {
+        let (mut claims, mut legacies) = (Vec::new(), Vec::new());
+        for GivenUp { producer, owed, claim, is_kept } in given_up {
+            let Some(claim) = claim else { continue };
+            if owed.is_empty() && !is_kept {
+                claims.push(claim);
+            }
+            let legacy = |previous| Legacy { producer: producer.clone(), previous, claim, is_kept };
+            legacies.extend(owed.into_iter().map(legacy));
+        }
+        self.fleet.give_back(claims);
+        self.fleet.bequeath(legacies);
+    }
+
     fn let_go(&self, attachment: &Attachment) {
         let mut state = self.state.lock();
         let Some(place) = state.places.get_mut(&attachment.producer) else { return };
@@ -284,11 +317,11 @@ impl Directory {
             return;
         }
         if !attachment.keep {
-            attachment.estate.give_up();
-            let forgotten = state.remove(&attachment.producer);
+            let owed = attachment.estate.give_up();
+            let claim = state.remove(&attachment.producer).and_then(|place| place.claim);
             drop(state);
-            self.fleet.give_back(forgotten.and_then(|place| place.claim).into_iter().collect());
-            return;
+            let producer = attachment.producer.clone();
+            return self.give_back(vec![GivenUp { producer, owed, claim, is_kept: false }]);
         }
         // A holder that lets go need not be told of the next one.
         drop(place.holder.take());

@@ -1,13 +1,16 @@
 //! What a session has that outlives its connection, and is undone when nobody comes back for it.
 
+mod things;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use self::things::{Things, UnderWay};
 use crate::{
-    broker::Publishing,
+    broker::{Previous, Publishing},
     error::{Failure, Reason},
     hub::{Feed, Hold, Hub, Scope},
     types::{Claim, Cursor, NewEvent, Producer, Topic},
@@ -32,79 +35,9 @@ pub struct Estate {
     settled: Notify,
 }
 
-#[derive(Debug)]
-struct Things {
-    /// The newest attach; none once the session was given up.
-    attach: Option<u64>,
-    /// Under which it is held, where sessions have claims.
-    claim: Option<Claim>,
-    acked: Option<Cursor>,
-    /// The keys of the session's topic that die with it.
-    keys: Option<Scope>,
-    presence: Option<Membership>,
-    hold: Option<Hold>,
-    /// Publishes whose outcome is not known.
-    under_way: usize,
-    /// Keys and presence are to go once nothing is under way.
-    released: bool,
-}
-
-#[derive(Debug)]
-struct Membership {
-    /// What others have been told; none while that is under way, or if it failed.
-    info: Option<Bytes>,
-    scope: Scope,
-}
-
-impl Things {
-    fn enter(&mut self, feed: Arc<Feed>, producer: &Producer, info: Option<Bytes>) {
-        match &mut self.presence {
-            Some(presence) => presence.info = info,
-            // Whoever enters again elsewhere sets the key anew, and its older removal means nothing.
-            None => self.presence = Some(Membership { info, scope: Scope::new(feed, producer.clone(), None) }),
-        }
-    }
-
-    /// Takes out what dies with the session, to be dropped with the lock released; nothing yet if a publish is under way.
-    fn release(&mut self) -> (Option<Scope>, Option<Membership>) {
-        self.released = self.under_way > 0;
-        if self.released { (None, None) } else { (self.keys.take(), self.presence.take()) }
-    }
-}
-
-/// A publish in the session's name whose outcome is not known. Holds the estate.
-struct UnderWay(Arc<Estate>);
-
-impl UnderWay {
-    /// Counts one; the outcome is the same.
-    fn count(estate: &Arc<Estate>, things: &mut Things, publishing: Publishing) -> Publishing {
-        let Publishing::Later(outcome) = publishing else { return publishing };
-        things.under_way += 1;
-        let under_way = Self(estate.clone());
-        Publishing::Later(Box::pin(async move {
-            let _under_way = under_way;
-            outcome.await
-        }))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut things = self.0.things.lock();
-        things.under_way -= 1;
-        let is_settled = things.under_way == 0;
-        let released = (is_settled && things.released).then(|| things.release());
-        drop(things);
-        drop(released);
-        if is_settled {
-            self.0.settled.notify_waiters();
-        }
-    }
-}
-
 impl Estate {
-    /// Nothing yet, for the holder under this number, and under this claim.
-    pub fn new(topic: Topic, attach: u64, claim: Option<Claim>) -> Arc<Self> {
+    /// Nothing yet, for the holder under this number, and under this claim, who is to see to what others have left.
+    pub fn new(topic: Topic, attach: u64, claim: Option<Claim>, owed: Vec<Previous>) -> Arc<Self> {
         let things = Things {
             attach: Some(attach),
             claim,
@@ -114,6 +47,7 @@ impl Estate {
             hold: None,
             under_way: 0,
             released: false,
+            owed,
         };
         Arc::new(Self { topic, things: Mutex::new(things), settled: Notify::new() })
     }
@@ -123,8 +57,9 @@ impl Estate {
     }
 
     /// A newer holder: from now on older ones can do nothing. What one of them has begun may still be under way.
-    pub(super) fn hand_over(&self, attach: u64, claim: Option<Claim>) {
+    pub(super) fn hand_over(&self, attach: u64, claim: Option<Claim>, owed: Option<Previous>) {
         let mut things = self.things.lock();
+        things.owed.extend(owed);
         (things.attach, things.claim) = (Some(attach), claim);
         if let Some(keys) = &mut things.keys {
             keys.renew(claim);
@@ -137,6 +72,7 @@ impl Estate {
     pub(super) fn hand_away(&self, topic: &Topic, info: Option<&Bytes>) -> bool {
         let mut things = self.things.lock();
         things.attach = None;
+        things.owed.clear();
         let same_topic = *topic == self.topic;
         if let Some(keys) = things.keys.take_if(|_| same_topic) {
             keys.forget();
@@ -150,6 +86,23 @@ impl Estate {
         drop(things);
         drop(given_up);
         stays
+    }
+
+    /// What other replicas have left of the session and is to be seen to, under which claim.
+    pub fn owed(&self, attach: u64) -> Result<Option<(Vec<Previous>, Claim)>, Failure> {
+        let things = self.held(attach)?;
+        Ok(things.claim.filter(|_| !things.owed.is_empty()).map(|claim| (things.owed.clone(), claim)))
+    }
+
+    /// All of that is seen to.
+    pub fn settle_debts(&self, attach: u64) -> Result<(), Failure> {
+        self.held(attach)?.owed.clear();
+        Ok(())
+    }
+
+    /// True if what other replicas have left is not seen to yet.
+    pub(super) fn is_in_debt(&self) -> bool {
+        !self.things.lock().owed.is_empty()
     }
 
     /// The session is a member of its topic's presence already, as another replica says that had it.
@@ -302,24 +255,31 @@ impl Estate {
         Ok(())
     }
 
-    /// Removes the keys that were to die with the session, and has it leave its topic's presence.
-    pub(super) fn release_keys(&self) {
-        let released = self.things.lock().release();
+    /// Removes the keys that were to die with the session, and has it leave its topic's presence. What other replicas have
+    /// left is not its to undo.
+    #[must_use]
+    pub(super) fn release_keys(&self) -> Vec<Previous> {
+        let mut things = self.things.lock();
+        let (released, owed) = (things.release(), std::mem::take(&mut things.owed));
+        drop(things);
         drop(released);
+        owed
     }
 
-    /// Undoes everything, for good.
-    pub(super) fn give_up(&self) {
+    /// Undoes everything, for good. What other replicas have left is not its to undo.
+    #[must_use]
+    pub(super) fn give_up(&self) -> Vec<Previous> {
         let mut things = self.things.lock();
         things.attach = None;
-        let given_up = (things.release(), things.hold.take());
+        let (given_up, owed) = ((things.release(), things.hold.take()), std::mem::take(&mut things.owed));
         drop(things);
         drop(given_up);
+        owed
     }
 
     pub(super) fn has_keys(&self) -> bool {
         let things = self.things.lock();
-        things.keys.is_some() || things.presence.is_some()
+        things.keys.is_some() || things.presence.is_some() || !things.owed.is_empty()
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::{sync::watch, time::Instant};
+use tracing::Level;
 use tracing_subscriber::{
     Registry,
     filter::{LevelFilter, Targets},
@@ -19,6 +20,9 @@ static OF_PROCESS: OnceLock<LogLevel> = OnceLock::new();
 
 /// A crate whose warnings say what peers do, a line for each frame: left out at the usual levels, unless they are asked for.
 const HTTP2: &str = "h2";
+
+/// What writes secrets into its traces: what the client library of NATS says to a server when it connects.
+const OUTSPOKEN: &str = "async_nats::connection";
 
 /// Longest time a change may be made for.
 const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -133,7 +137,9 @@ pub(super) fn parse(text: &str) -> Result<Targets, String> {
         text.replace(char::is_whitespace, "").parse().map_err(|error| format!("is {text:?}: {error}"))?;
     let is_usual = matches!(targets.default_level(), Some(LevelFilter::WARN | LevelFilter::INFO));
     let is_named = targets.iter().any(|(target, _)| target.split("::").next() == Some(HTTP2));
-    Ok(if is_usual && !is_named { targets.with_target(HTTP2, LevelFilter::ERROR) } else { targets })
+    let targets = if is_usual && !is_named { targets.with_target(HTTP2, LevelFilter::ERROR) } else { targets };
+    let is_traced = targets.would_enable(OUTSPOKEN, &Level::TRACE);
+    Ok(if is_traced { targets.with_target(OUTSPOKEN, LevelFilter::DEBUG) } else { targets })
 }
 
 fn check(directive: &str) -> Result<(), String> {
@@ -190,6 +196,16 @@ mod tests {
             let problem = parse(bad).expect_err(bad);
             assert!(problem.contains(why), "{bad}: {problem}");
         }
+    }
+
+    #[test]
+    fn what_would_write_secrets_is_never_traced() {
+        for text in ["trace", "async_nats=trace", "info,async_nats::connection=trace"] {
+            let enabled = |level| parse(text).unwrap().would_enable("async_nats::connection", &level);
+            assert!(enabled(Level::DEBUG) && !enabled(Level::TRACE), "{text}");
+            assert_eq!(parse(text).unwrap().would_enable("bowline", &Level::TRACE), text == "trace");
+        }
+        assert!(!parse("info").unwrap().would_enable("async_nats::connection", &Level::DEBUG));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{ClientId, Invalid, PublishTrace, SessionId, Timestamp};
 
@@ -67,14 +68,27 @@ pub enum Operation {
 }
 
 /// How safe a stored event is. Ordered: a later one includes the earlier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// This process has it.
+    #[default]
     Accepted,
     /// A quorum of brokers has it in memory.
     Replicated,
     /// A quorum of brokers has it on disk.
     Synced,
+}
+
+impl Durability {
+    /// The word in the configuration and in what people read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Replicated => "replicated",
+            Self::Synced => "synced",
+        }
+    }
 }
 
 /// An event to be stored. Made by `NewEvent::check`, so its parts are within their limits.

@@ -206,6 +206,7 @@ fn rule() -> Json {
     let mut rule = part(json!({
         "pattern": {"type": "string", "minLength": 1},
         "class": {"enum": ["log", "state", "signal", "echo"]},
+        "durability": {"enum": ["accepted", "replicated", "synced"]},
         "history": part(json!({
             "max_events": whole, "max_age": duration,
             "max_bytes": {"type": ["string", "integer"], "pattern": SIZE, "minimum": 0},

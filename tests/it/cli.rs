@@ -2,7 +2,7 @@
 
 mod check;
 #[cfg(feature = "nats")]
-mod doctor;
+pub(crate) mod doctor;
 mod examples;
 mod keyed;
 mod pipeline;

@@ -26,6 +26,10 @@ mod metrics;
 #[path = "../support/nats.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests that use more of it")]
 mod nats;
+#[cfg(feature = "nats")]
+#[path = "../support/nkeys.rs"]
+#[allow(unreachable_pub, reason = "its own modules are all that use it")]
+mod nkeys;
 mod overload;
 #[path = "../support/pki.rs"]
 #[allow(unreachable_pub, reason = "shared with tests that use more of it")]

@@ -1,8 +1,10 @@
 //! Two replicas that share their topics over a NATS server.
 
+mod access;
 mod fleet;
 mod losses;
 mod sessions;
+mod synced;
 
 use std::time::Duration;
 

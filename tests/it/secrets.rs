@@ -36,6 +36,8 @@ const PAYLOAD: &str = "canary-payload-f7e5";
 const TOO_LARGE: &str = "canary-too-large-0d3a";
 const UNREADABLE: &str = "canary-unreadable-frame-84c6";
 const PRESENCE: &str = "canary-presence-1b97";
+#[cfg(feature = "nats")]
+const NATS_TOKEN: &str = "canary-nats-token-6f3d";
 const ALL: [&str; 11] = [
     ADMIN_TOKEN,
     WRONG_TOKEN,
@@ -255,6 +257,44 @@ async fn shows_no_secret(format: &str, tls: bool) {
 async fn a_server_that_logs_everything_shows_no_secret() {
     shows_no_secret("json", false).await;
     shows_no_secret("text", true).await;
+}
+
+/// What a server shows to NATS; its client library would write it into its traces.
+#[cfg(feature = "nats")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_shown_to_nats_is_shown_to_nobody_else() {
+    let by_token = format!("authorization {{ token: \"{NATS_TOKEN}\" }}");
+    let by_password = format!("authorization {{ user: bowline, password: \"{NATS_TOKEN}\" }}");
+    let files = Volume::new(&[("secret", NATS_TOKEN)]);
+    let path = files.name("secret");
+    let (token, password) = ("BOWLINE__BROKER__NATS__TOKEN_FILE", "BOWLINE__BROKER__NATS__PASSWORD_FILE");
+    for (asks, shows) in [
+        (by_token, vec![(token, &*path)]),
+        (by_password, vec![("BOWLINE__BROKER__NATS__USER", "bowline"), (password, &*path)]),
+    ] {
+        let Some(nats) = crate::nats::NatsServer::start_with(&asks).await else { return };
+        let servers = format!("[\"{}\"]", nats.url());
+        let mut settings = vec![
+            ("BOWLINE__ADMIN__TOKEN", ADMIN_TOKEN),
+            ("BOWLINE__BROKER__KIND", "nats"),
+            ("BOWLINE__BROKER__NATS__SERVERS", &servers),
+            ("BOWLINE__BROKER__NATS__REPLICAS", "1"),
+            ("BOWLINE__BROKER__NATS__PARTITIONS", "1"),
+        ];
+        settings.extend(shows);
+        let server = Chatty::start(&settings).await;
+        within("a server that is ready", async {
+            while get(server.admin, "/readyz", "").await.status != 200 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        let told = server.told().await;
+        let log = server.end().await;
+        assert!(log.contains("async_nats::connector"), "it was to log everything");
+        is_nowhere_in("the log", &log, NATS_TOKEN);
+        is_nowhere_in("the admin port", &told, NATS_TOKEN);
+    }
 }
 
 /// A test that finds nothing must be able to find something.

@@ -4,6 +4,7 @@ use std::{
     env, fs,
     io::Write as _,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -17,6 +18,28 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Stands in a server's settings for the port on which others of its cluster reach it.
 pub const CLUSTER_PORT: &str = "CLUSTER_PORT";
+
+/// The password of the system account's user.
+pub const SYSTEM_PASSWORD: &str = "canary-of-the-system-account-18b4";
+
+/// Settings of a server with a system account, that has these tags, and confirms after the disk or does not.
+pub fn accounts(syncs: bool, tags: &[&str]) -> String {
+    let sync_interval = if syncs { "sync_interval: always" } else { "" };
+    format!(
+        r#"
+        server_tags: {tags:?}
+        jetstream {{ {sync_interval} }}
+        accounts {{
+            APP {{ jetstream: enabled, users: [{{ user: app, password: app }}] }}
+            SYS {{ users: [{{ user: sys, password: "{SYSTEM_PASSWORD}", permissions: {{
+                publish: ["$SYS.REQ.SERVER.PING.JSZ"], subscribe: ["_INBOX.>"]
+            }} }}] }}
+        }}
+        system_account: SYS
+        no_auth_user: app
+        "#
+    )
+}
 
 /// See the module. It ends with its owner.
 pub struct NatsServer {
@@ -46,6 +69,12 @@ impl NatsServer {
     /// The same, with settings beside those that it is given here.
     pub async fn start_with(settings: &str) -> Option<Self> {
         Self::begin(settings, true).await
+    }
+
+    /// One that confirms after the disk, has the tag `disk`, and says so to a user of its system account. Whoever names nobody
+    /// is of another account.
+    pub async fn start_syncing() -> Option<Self> {
+        Self::start_with(&accounts(true, &["disk"])).await
     }
 
     /// One without JetStream.
@@ -172,6 +201,14 @@ impl NatsServer {
             }
         }
         count
+    }
+
+    /// A user of the system account of [`accounts`], and a file with its password.
+    pub fn system_user(&self) -> (String, PathBuf) {
+        let path = self.folder.path().join("password");
+        fs::write(&path, SYSTEM_PASSWORD).expect("a file for the password");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours alone");
+        ("sys".to_owned(), path)
     }
 
     /// Where it keeps what it keeps.

@@ -21,7 +21,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("cli::serve", &["types", "error", "proto", "client", "cli", "config", "app", "telemetry", "lifecycle"]),
     ("cli::config", &["types", "error", "proto", "client", "cli", "config", "app", "telemetry"]),
     ("cli::check", &["checker"]),
-    ("cli::doctor", &["cli", "config", "broker"]),
+    ("cli::doctor", &["types", "cli", "config", "broker"]),
     // Ctrl-C is the same signal for a client as for the server.
     ("cli::interrupt", &["lifecycle"]),
     ("main", &["cli", "app", "config", "telemetry", "lifecycle"]),

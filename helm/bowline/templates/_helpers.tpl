@@ -68,6 +68,15 @@ imagePullSecrets:
 {{- .Values.tls.secretName | default (printf "%s-tls" (include "bowline.fullname" .)) -}}
 {{- end -}}
 
+{{/* The ports of the NATS servers that are named, each once. */}}
+{{- define "bowline.natsPorts" -}}
+{{- $ports := list -}}
+{{- range dig "broker" "nats" "servers" (list) .Values.config -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "4222" | int) -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
+{{- end -}}
+
 {{/* Whether there can be more than one pod: "true" or nothing. */}}
 {{- define "bowline.replicated" -}}
 {{- if or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) -}}true{{- end -}}

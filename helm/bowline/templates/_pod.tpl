@@ -58,6 +58,42 @@ livenessProbe:
 {{- end }}
 {{- end -}}
 
+{{/* What is shown to NATS, from Secrets, as files of one volume. */}}
+{{- define "bowline.natsSources" -}}
+{{- with .Values.nats -}}
+{{- if .auth.secretName }}
+- secret:
+    name: {{ .auth.secretName }}
+    items:
+      - key: {{ .auth.key }}
+        path: auth
+{{- end }}
+{{- if .ca.secretName }}
+- secret:
+    name: {{ .ca.secretName }}
+    items:
+      - key: {{ .ca.key }}
+        path: ca.crt
+{{- end }}
+{{- if .certificate.secretName }}
+- secret:
+    name: {{ .certificate.secretName }}
+    items:
+      - key: {{ .certificate.certKey }}
+        path: tls.crt
+      - key: {{ .certificate.keyKey }}
+        path: tls.key
+{{- end }}
+{{- if .system.secretName }}
+- secret:
+    name: {{ .system.secretName }}
+    items:
+      - key: {{ .system.key }}
+        path: system
+{{- end }}
+{{- end -}}
+{{- end -}}
+
 {{/* Which node: spread over zones and hosts, each revision by itself. */}}
 {{- define "bowline.scheduling" -}}
 {{- with .Values.topologySpreadConstraints -}}

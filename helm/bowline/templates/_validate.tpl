@@ -3,7 +3,7 @@ What no schema can say: values that make no sense together. Everything wrong is 
 names the value to change. Included by deployment.yaml, which is always rendered.
 */}}
 {{- define "bowline.validate" -}}
-{{- $wrong := concat (include "bowline.wrong.server" . | fromJsonArray) (include "bowline.wrong.objects" . | fromJsonArray) -}}
+{{- $wrong := concat (include "bowline.wrong.server" . | fromJsonArray) (include "bowline.wrong.nats" . | fromJsonArray) (include "bowline.wrong.objects" . | fromJsonArray) -}}
 {{- if $wrong -}}
 {{- fail (printf "\n\nThese values cannot be:\n  - %s\n" (join "\n  - " $wrong)) -}}
 {{- end -}}
@@ -30,7 +30,7 @@ names the value to change. Included by deployment.yaml, which is always rendered
 {{- end -}}
 {{- $nats := eq (dig "broker" "kind" "memory" $c) "nats" -}}
 {{- if and (include "bowline.replicated" .) (not $v.independentReplicas) (not $nats) -}}
-{{- $wrong = append $wrong "there can be more than one replica (replicaCount, autoscaling), but the broker is memory: each would have topics of its own, and clients of one would not see what those of another publish; set config.broker.kind to \"nats\", set replicaCount to 1, or say independentReplicas: true if that is wanted" -}}
+{{- $wrong = append $wrong "there can be more than one replica (replicaCount, autoscaling), but the broker is memory: each would have topics of its own, and clients of one would not see what those of another publish; set config.broker.kind to \"nats\" and name its servers, set replicaCount to 1, or say independentReplicas: true if that is wanted" -}}
 {{- end -}}
 {{- $told := add (include "bowline.seconds" $c.drain.spread) (include "bowline.seconds" $c.drain.grace) -}}
 {{- if gt $told (include "bowline.seconds" $c.transport.goaway_timeout | int64) -}}
@@ -65,6 +65,46 @@ names the value to change. Included by deployment.yaml, which is always rendered
 {{- end -}}
 {{- if eq $v.image.tag "latest" -}}
 {{- $wrong = append $wrong "image.tag is \"latest\", which names no version: a rollback could not go back to what ran; set a version or image.digest" -}}
+{{- end -}}
+{{- $wrong | toJson -}}
+{{- end -}}
+
+{{/* Where topics are, if not in memory. */}}
+{{- define "bowline.wrong.nats" -}}
+{{- $v := .Values -}}
+{{- $wrong := list -}}
+{{- $is := eq (dig "broker" "kind" "memory" $v.config) "nats" -}}
+{{- $nats := dig "broker" "nats" (dict) $v.config -}}
+{{- $servers := get $nats "servers" | default (list) -}}
+{{- if and $is (not $servers) -}}
+{{- $wrong = append $wrong "config.broker.kind is \"nats\", and config.broker.nats.servers names none: by default that is the pod itself; set it to where they are, such as [\"nats://nats.nats:4222\"]" -}}
+{{- end -}}
+{{- range $part := list "auth" "ca" "certificate" "system" -}}
+{{- if and (get $v.nats $part).secretName (not $is) -}}
+{{- $wrong = append $wrong (printf "nats.%s.secretName is set, but config.broker.kind is not \"nats\": nobody is shown it" $part) -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $value := include "bowline.natsFiles" . | fromJson -}}
+{{- if and (ne $key "synced") (get $nats $key) -}}
+{{- $wrong = append $wrong (printf "config.broker.nats.%s is set, and a Secret of nats is to be in its place; set one of them" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.nats.auth.secretName (eq $v.nats.auth.kind "password") (not (get $nats "user")) -}}
+{{- $wrong = append $wrong "nats.auth.kind is \"password\": whose? Set config.broker.nats.user" -}}
+{{- end -}}
+{{- $synced := get $nats "synced" | default (dict) -}}
+{{- if and $v.nats.system.secretName (not (get $synced "tag")) -}}
+{{- $wrong = append $wrong "nats.system.secretName is for topics of durability \"synced\", which need config.broker.nats.synced.tag" -}}
+{{- end -}}
+{{- if and $v.nats.system.secretName (eq $v.nats.system.kind "password") (not (get $synced "user")) -}}
+{{- $wrong = append $wrong "nats.system.kind is \"password\": whose? Set config.broker.nats.synced.user" -}}
+{{- end -}}
+{{- $tls := get $nats "tls" | default false -}}
+{{- range $servers -}}
+{{- $tls = or $tls (hasPrefix "tls://" .) -}}
+{{- end -}}
+{{- if and $is (or $v.nats.ca.secretName $v.nats.certificate.secretName) (not $tls) -}}
+{{- $wrong = append $wrong "nats.ca and nats.certificate are for TLS, which nothing insists on; set config.broker.nats.tls: true, or write tls:// in config.broker.nats.servers" -}}
 {{- end -}}
 {{- $wrong | toJson -}}
 {{- end -}}

@@ -3,6 +3,7 @@
 
 mod servers;
 mod stored;
+mod sync;
 
 use std::time::Duration;
 
@@ -17,18 +18,14 @@ pub async fn examine(config: &config::Nats, needs: Needs) -> Vec<Finding> {
     let mut found = Vec::new();
     let reached = servers::examine(config, &mut found).await;
     settings(config, &mut found);
+    secrecy(config, &mut found);
     let Some(reached) = reached else { return found };
     payload(reached.max_payload, needs.max_message, &mut found);
-    if servers::jetstream(&reached.client, config, &mut found).await {
+    if servers::jetstream(&reached.client, config, needs.synced, &mut found).await {
         replicas(reached.count, config, &mut found);
-        stored::examine(&reached.client, config, needs.dedupe_window, &mut found).await;
+        stored::examine(&reached.client, config, needs, &mut found).await;
     }
-    found.push(Finding::warning(
-        "sync",
-        "whether servers confirm before or after the disk is not to be seen over this connection",
-        "a power cut of a majority loses what was confirmed just before, unless nats-server has sync_interval: always in \
-         its jetstream section",
-    ));
+    sync::examine(&reached.client, config, needs.synced, &mut found).await;
     found
 }
 
@@ -43,6 +40,16 @@ fn settings(config: &config::Nats, found: &mut Vec<Finding>) {
     if config.storage == config::Storage::Memory {
         let says = "broker.nats.storage is \"memory\": what servers keep is gone when a majority of them restarts";
         found.push(Finding::warning(check, says, "set it to \"file\" before there are streams"));
+    }
+}
+
+/// What a network that others see could take from what is shown to the servers.
+fn secrecy(config: &config::Nats, found: &mut Vec<Finding>) {
+    let shown = config.access().named().into_iter().find(|key| ["token_file", "user"].contains(key));
+    if let Some(key) = shown.filter(|_| !config.insists_on_tls()) {
+        let says =
+            format!("what broker.nats.{key} is for can be read on the way: TLS is used only if a server asks for it");
+        found.push(Finding::warning("settings", says, "set broker.nats.tls to true, or write tls:// in servers"));
     }
 }
 

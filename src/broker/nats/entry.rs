@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::{Mutex, RwLock};
 use tokio::{
@@ -26,7 +27,7 @@ use crate::{
     broker::{Listener, Publishing},
     error::{Failure, Reason},
     log::{Limits, Log, Total},
-    types::{Claim, Cursor, NewEvent, Producer, Published},
+    types::{Claim, Cursor, Durability, NewEvent, Producer, Published},
 };
 
 /// How long a reader may wait for a log that is not in sight.
@@ -77,8 +78,15 @@ impl AsRef<RwLock<Log>> for Entry {
 }
 
 impl Entry {
-    pub(super) fn new(engine: Arc<Engine>, topic: String, limits: Limits, total: Total) -> Self {
-        let partition = engine.names.partition(&topic);
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        topic: String,
+        limits: Limits,
+        durability: Durability,
+        total: Total,
+    ) -> Self {
+        let is_synced = durability == Durability::Synced;
+        let partition = if is_synced { engine.names.synced(&topic) } else { engine.names.partition(&topic) };
         Self {
             partition,
             limits,
@@ -106,8 +114,13 @@ impl Entry {
     }
 
     /// See [`crate::broker::Line::remove_owned`].
-    pub(crate) fn remove_owned(self: &Arc<Self>, owner: &Producer, claim: Option<Claim>) {
-        publish::remove_owned(self, owner, claim);
+    pub(crate) fn remove(self: &Arc<Self>, owner: &Producer, owned: Vec<(Bytes, u64)>, claim: Option<Claim>) {
+        publish::remove(self, owner, owned, claim);
+    }
+
+    /// The keys that are to die with a session, and where each was set.
+    pub(crate) fn owned(&self, owner: &Producer) -> Vec<(Bytes, u64)> {
+        self.log().read().owned_keys(owner)
     }
 
     /// See [`crate::broker::Line::fence`].
@@ -245,7 +258,18 @@ impl Entry {
     /// The place of a publish that was stored at `offset`, as far as it is known here.
     pub(super) fn published(&self, offset: u64, duplicate: bool) -> Published {
         let cursor = self.log.read().at(offset);
-        Published { cursor, duplicate, durability: self.engine.durability }
+        Published { cursor, duplicate, durability: self.durability() }
+    }
+
+    /// What its events are safe from once they are confirmed.
+    pub(super) fn durability(&self) -> Durability {
+        if self.engine.names.is_synced(self.partition) {
+            Durability::Synced
+        } else if self.engine.config.replicas > 1 {
+            Durability::Replicated
+        } else {
+            Durability::Accepted
+        }
     }
 }
 

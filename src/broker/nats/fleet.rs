@@ -7,7 +7,7 @@ mod leases;
 mod losses;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use std::{
 use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -23,7 +23,7 @@ use super::{
     Engine,
     api::{Problem, header},
 };
-use crate::broker::fleet::{Handler, Holder, Matter, Told};
+use crate::broker::fleet::{Handler, Holder, Legacy, Matter, Told};
 use leases::Leases;
 
 /// How long whoever tells something waits for the answers of the others.
@@ -43,6 +43,10 @@ pub struct Fleet {
     handlers: RwLock<HashMap<Matter, Handler>>,
     leases: Leases,
     holder: OnceLock<Weak<dyn Holder>>,
+    /// Sessions that were taken, and that nobody came to have, and since when; oldest first.
+    orphans: Mutex<VecDeque<(Instant, Legacy)>>,
+    /// What is to be undone now.
+    legacies: Mutex<Vec<Legacy>>,
 }
 
 impl std::fmt::Debug for Fleet {
@@ -62,8 +66,15 @@ impl Fleet {
     pub(super) async fn join(engine: &Arc<Engine>, node: &str) -> Result<Arc<Self>, Problem> {
         let id = format!("{:016x}", fastrand::u64(..));
         let leases = Leases::take(engine, &id, node).await?;
-        let fleet =
-            Arc::new(Self { engine: engine.clone(), id, handlers: RwLock::default(), leases, holder: OnceLock::new() });
+        let fleet = Arc::new(Self {
+            engine: engine.clone(),
+            id,
+            handlers: RwLock::default(),
+            leases,
+            holder: OnceLock::new(),
+            orphans: Mutex::default(),
+            legacies: Mutex::default(),
+        });
         let told = fleet.listen().await?;
         engine.tasks.spawn_until_stopped("fleet", fleet.clone().run(told));
         engine.tasks.spawn_until_stopped("lease", fleet.clone().keep_lease());

@@ -2,8 +2,6 @@
 //! delay what is answered to a publisher.
 
 use std::{
-    fs,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, connection::State};
+use async_nats::{Client, Event, ServerAddr, connection::State};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
 };
 
-use super::{super::config, api::Problem};
+use super::{super::config, access::Visitor, api::Problem};
 use crate::telemetry::metrics::{
     Metrics,
     words::{BridgeIn, Link},
@@ -81,7 +79,7 @@ impl Links {
                 let name = format!("{name} {}", link.as_str());
                 let (alarm, metrics, apart) = (alarm.clone(), metrics.clone(), apart.clone());
                 let told = Told { link, alarm, metrics, apart, was_up: AtomicBool::new(false) };
-                match connect(config, &name, told).await {
+                match connect(config, Visitor::own(config), &name, told).await {
                     Ok(client) => return Ok(client),
                     Err(problem) if !problem.may_pass() || Instant::now() >= deadline => return Err(problem),
                     Err(problem) => tracing::warn!(%problem, "no NATS server lets us in yet"),
@@ -131,45 +129,32 @@ impl Links {
 /// One connection, tried once.
 pub(super) async fn once(
     config: &config::Nats,
+    visitor: Visitor<'_>,
     name: &str,
     alarm: &Arc<Notify>,
     metrics: &Arc<Metrics>,
 ) -> Result<Client, Problem> {
     let (alarm, metrics) = (alarm.clone(), metrics.clone());
     let (apart, was_up) = (Apart::default(), AtomicBool::new(false));
-    connect(config, name, Told { link: Link::Asking, alarm, metrics, apart, was_up }).await
+    connect(config, visitor, name, Told { link: Link::Asking, alarm, metrics, apart, was_up }).await
 }
 
-async fn connect(config: &config::Nats, name: &str, told: Told) -> Result<Client, Problem> {
+async fn connect(config: &config::Nats, visitor: Visitor<'_>, name: &str, told: Told) -> Result<Client, Problem> {
     let heard_at_once = if told.link == Link::Bridging { BRIDGED_AT_ONCE } else { HEARD_AT_ONCE };
-    let mut options = ConnectOptions::new()
+    let options = visitor
+        .options(config)?
         .name(name)
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
-        .require_tls(config.tls)
         .subscription_capacity(heard_at_once)
         .reconnect_delay_callback(pause)
         .event_callback(move |event| {
             told.note(&event);
             std::future::ready(())
         });
-    if is_set(&config.credentials_file) {
-        let text = read(&config.credentials_file)?;
-        options = options.credentials(&text).map_err(|error| unfit(&config.credentials_file, &error))?;
-    }
-    if !config.user.is_empty() {
-        let password = read(&config.password_file)?;
-        options = options.user_and_password(config.user.clone(), password.trim_end().to_owned());
-    }
-    if is_set(&config.ca_file) {
-        options = options.add_root_certificates(config.ca_file.clone());
-    }
-    if is_set(&config.certificate_file) {
-        options = options.add_client_certificate(config.certificate_file.clone(), config.key_file.clone());
-    }
     let servers: Result<Vec<ServerAddr>, _> = config.servers.iter().map(|server| server.parse()).collect();
     let servers = servers.map_err(|error| Problem::Unfit(format!("broker.nats.servers: {error}")))?;
-    options.connect(servers).await.map_err(|error| Problem::Unreachable(error.to_string()))
+    options.connect(servers).await.map_err(|error| visitor.refused(config, &error))
 }
 
 /// Half as long again each time, and not all replicas at once.
@@ -207,16 +192,4 @@ impl Told {
             self.alarm.notify_one();
         }
     }
-}
-
-fn is_set(path: &Path) -> bool {
-    !path.as_os_str().is_empty()
-}
-
-fn read(path: &Path) -> Result<String, Problem> {
-    fs::read_to_string(path).map_err(|error| unfit(path, &error))
-}
-
-fn unfit(path: &Path, error: &std::io::Error) -> Problem {
-    Problem::Unfit(format!("{}: {error}", path.display()))
 }

@@ -3,6 +3,7 @@
 //! | name | what it is |
 //! |---|---|
 //! | stream `bowline-L07` | a partition: the topics whose names hash to it |
+//! | stream `bowline-S07`, subjects `bowline.log.s07.TOPIC` | the same, of topics whose events are on disk first |
 //! | subject `bowline.log.07.TOPIC` | what is published to a topic, and kept in its stream |
 //! | subject `bowline.out.07.TOPIC` | each event again, once it is kept: what replicas listen to |
 //! | stream `KV_bowline-epochs` | a key-value bucket: the epoch of each stream |
@@ -12,6 +13,8 @@
 //! | subject `bowline.fleet.ID.MATTER` | what it tells the one of that id |
 //!
 //! `bowline` is `broker.nats.prefix`. A topic's alphabet is that of subjects, without what means more there.
+
+use std::ops::Range;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -42,18 +45,49 @@ impl Names {
         u16::try_from(remainder).unwrap_or(0)
     }
 
+    /// The partition of a topic whose events have to be on disk before they are confirmed. These come after the others.
+    pub(super) fn synced(&self, topic: &str) -> u16 {
+        self.partitions + self.partition(topic)
+    }
+
+    /// Whether it is one of those.
+    pub(super) fn is_synced(&self, partition: u16) -> bool {
+        partition >= self.partitions
+    }
+
+    /// All partitions, with or without those.
+    pub(super) fn all(&self, synced: bool) -> Range<u16> {
+        0..if synced { 2 * self.partitions } else { self.partitions }
+    }
+
+    /// The partition in the names of what there is once for each.
+    fn code(&self, partition: u16) -> String {
+        match partition.checked_sub(self.partitions) {
+            Some(number) => format!("S{number:02}"),
+            None => format!("L{partition:02}"),
+        }
+    }
+
+    /// The same in subjects.
+    fn token(&self, partition: u16) -> String {
+        match partition.checked_sub(self.partitions) {
+            Some(number) => format!("s{number:02}"),
+            None => format!("{partition:02}"),
+        }
+    }
+
     pub(super) fn stream(&self, partition: u16) -> String {
-        format!("{}-L{partition:02}", self.prefix)
+        format!("{}-{}", self.prefix, self.code(partition))
     }
 
     /// What is published to a topic.
     pub(super) fn log(&self, partition: u16, topic: &str) -> String {
-        format!("{}.log.{partition:02}.{topic}", self.prefix)
+        format!("{}.log.{}.{topic}", self.prefix, self.token(partition))
     }
 
     /// Its events, once they are kept.
     pub(super) fn live(&self, partition: u16, topic: &str) -> String {
-        format!("{}.out.{partition:02}.{topic}", self.prefix)
+        format!("{}.out.{}.{topic}", self.prefix, self.token(partition))
     }
 
     pub(super) fn bucket(&self) -> String {
@@ -109,7 +143,7 @@ impl Names {
 
     /// The key of a partition's epoch.
     pub(super) fn epoch(&self, partition: u16) -> String {
-        format!("$KV.{}.L{partition:02}", self.bucket())
+        format!("$KV.{}.{}", self.bucket(), self.code(partition))
     }
 }
 
@@ -206,6 +240,13 @@ mod tests {
         assert_eq!(stable_hash(b"foobar"), 0x8594_4171_f739_67e8);
         assert_eq!(names.stream(7), "bowline-L07");
         assert_eq!(names.log(7, "chat.room"), "bowline.log.07.chat.room");
+        assert_eq!((names.stream(23), names.log(23, "x")), ("bowline-S07".into(), "bowline.log.s07.x".into()));
+        assert_eq!(
+            (names.epoch(7), names.epoch(23)),
+            ("$KV.bowline-epochs.L07".into(), "$KV.bowline-epochs.S07".into())
+        );
+        assert!(names.all(true).all(|p| names.is_synced(p) == (p >= 16)) && names.all(false).len() == 16);
+        assert_eq!(names.synced("chat.room"), 16 + names.partition("chat.room"));
         assert!((0..1000).all(|n| names.partition(&n.to_string()) < 16));
         assert!((0..16).all(|p| (0..1000).any(|n| names.partition(&n.to_string()) == p)), "all of them are used");
     }

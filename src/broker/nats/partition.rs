@@ -14,7 +14,7 @@ use super::{
     api::{self, Ack, Described, Problem, StreamState},
     epochs,
     names::PROBE,
-    streams,
+    streams, synced,
 };
 use crate::{proto, types::NewEvent};
 
@@ -151,11 +151,12 @@ impl Engine {
         }
     }
 
-    /// Sees to it that every stream is there, is as it has to be, and has an epoch.
+    /// Sees to it that every stream is there, is as it has to be, has an epoch, and is kept by whom it has to be kept by.
     pub(super) async fn prepare_all(&self) -> Result<(), Problem> {
         self.prepare_buckets().await?;
-        let all = stream::iter((0..self.config.partitions).map(Ok::<u16, Problem>));
-        all.try_for_each_concurrent(AT_ONCE, |partition| self.prepare_stream(partition)).await
+        let all = stream::iter(self.names.all(self.synced).map(Ok::<u16, Problem>));
+        all.try_for_each_concurrent(AT_ONCE, |partition| self.prepare_stream(partition)).await?;
+        if self.synced { synced::verify(&self.config, &self.names, &self.links.asking).await } else { Ok(()) }
     }
 
     /// The same for one that is not there any more.

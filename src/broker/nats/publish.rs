@@ -72,9 +72,8 @@ pub(super) fn begin(entry: &Arc<Entry>, event: NewEvent) -> Publishing {
 }
 
 /// Removes the keys that die with a session; see [`crate::broker::Line::remove_owned`].
-pub(super) fn remove_owned(entry: &Arc<Entry>, owner: &Producer, claim: Option<Claim>) {
+pub(super) fn remove(entry: &Arc<Entry>, owner: &Producer, owned: Vec<(Bytes, u64)>, claim: Option<Claim>) {
     entry.doubts.end(owner);
-    let owned = entry.log().read().owned_keys(owner);
     for (key, offset) in owned {
         let (removal, topic) = (removal(entry, owner, key, offset, claim).send(), entry.topic.clone());
         drop(entry.engine.tasks.spawn("removal of a key", async move { note(&topic, removal.await) }));
@@ -120,7 +119,7 @@ fn note(topic: &str, removed: Result<Published, Failure>) {
 /// What can be said of a publish from what is here.
 fn known(entry: &Entry, event: &NewEvent, id: &MessageId) -> Result<Option<Published>, Failure> {
     let cursor = entry.log().read().consider(event, id.of_application())?;
-    Ok(cursor.map(|cursor| Published { cursor, duplicate: true, durability: entry.engine.durability }))
+    Ok(cursor.map(|cursor| Published { cursor, duplicate: true, durability: entry.durability() }))
 }
 
 fn unknown() -> Failure {

@@ -73,7 +73,7 @@ fn is_ahead(entry: &Entry, cursor: Cursor) -> bool {
 
 /// Takes the epoch that there is by now, and waits for its log to be in sight.
 async fn look_for_epoch(entry: &Arc<Entry>) -> Result<(), Failure> {
-    let (engine, known) = (&entry.engine, entry.engine.epoch(entry.partition));
+    let engine = &entry.engine;
     let looked = async {
         let description = engine.description_after(entry.partition, Instant::now()).await?;
         engine.agree(entry.partition, description, None).await
@@ -82,9 +82,7 @@ async fn look_for_epoch(entry: &Arc<Entry>) -> Result<(), Failure> {
         tracing::debug!(topic = entry.topic, %problem, "a cursor is of another epoch, and nobody says which there is");
         return Err(unreachable());
     }
-    if engine.epoch(entry.partition) == known {
-        return Ok(());
-    }
+    // It may be known already, by somebody else's look, and the log be on its way to it.
     let shown = timeout(ARRIVAL_TIMEOUT, entry.shows(engine.epoch(entry.partition))).await;
     shown.map_err(|_| unreachable())
 }

@@ -14,6 +14,8 @@ use crate::types::Timestamp;
 
 /// A cluster that is still coming together: too few of its servers are known, nobody leads, or too few answer.
 const NOT_YET: [u64; 3] = [10005, 10008, 10023];
+/// There is one of that name that is set otherwise.
+const NAME_TAKEN: u64 = 10058;
 /// Where a stream says how many there are of them.
 const PARTITIONS: &str = "bowline.partitions";
 
@@ -24,7 +26,7 @@ pub(super) fn partition(config: &config::Nats, names: &Names, partition: u16, wi
         0 => -1,
         bytes => i64::try_from(bytes).unwrap_or(i64::MAX),
     };
-    json!({
+    let mut stream = json!({
         "name": names.stream(partition),
         "description": "Topics of Bowline: one of the partitions they are spread over",
         "subjects": [names.log(partition, ">")],
@@ -42,7 +44,12 @@ pub(super) fn partition(config: &config::Nats, names: &Names, partition: u16, wi
         "deny_purge": true,
         "allow_direct": true,
         "metadata": { PARTITIONS: config.partitions.to_string() },
-    })
+    });
+    if names.is_synced(partition) {
+        stream["description"] = "Topics of Bowline whose events are on disk before they are confirmed".into();
+        stream["placement"] = json!({ "tags": [config.synced.tag] });
+    }
+    stream
 }
 
 /// What the bucket of epochs has to be.
@@ -84,8 +91,16 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 /// Settings that would break what replicas conclude from a stream, and which ours therefore do not have.
-const ABSENT: &[&str] =
-    &["mirror", "sources", "subject_transform", "allow_msg_ttl", "allow_msg_counter", "sealed", "no_ack"];
+const ABSENT: &[&str] = &[
+    "mirror",
+    "sources",
+    "subject_transform",
+    "allow_msg_ttl",
+    "allow_msg_counter",
+    "sealed",
+    "no_ack",
+    "persist_mode",
+];
 
 /// The stream of that name, as it has to be: made if there is none; [`Problem::Unfit`] if it is another one.
 pub(super) async fn provide(client: &Client, wanted: &Value) -> Result<Described, Problem> {
@@ -93,13 +108,17 @@ pub(super) async fn provide(client: &Client, wanted: &Value) -> Result<Described
     let info = match api::stream(client, name).await {
         Err(problem) if problem.is_no_stream() => {
             tracing::info!(stream = name, "making a stream");
-            let made = api::create_stream(client, name, wanted).await;
-            made.map_err(|problem| match problem {
-                Problem::Refused { code, text } if !NOT_YET.contains(&code) => {
-                    Problem::Unfit(format!("the stream {name} cannot be made: {text}"))
+            match api::create_stream(client, name, wanted).await {
+                // Another replica was quicker.
+                Err(Problem::Refused { code: NAME_TAKEN, .. }) => api::stream(client, name).await?,
+                Err(Problem::Refused { code, text }) if !NOT_YET.contains(&code) => {
+                    return Err(Problem::Unfit(format!("the stream {name} cannot be made: {text}")));
                 }
-                other => other,
-            })?
+                Err(Problem::Refused { code, text }) if !wanted["placement"].is_null() => {
+                    return Err(Problem::Refused { code, text: unplaced(name, wanted, &text) });
+                }
+                made => made?,
+            }
         }
         other => other?,
     };
@@ -109,6 +128,14 @@ pub(super) async fn provide(client: &Client, wanted: &Value) -> Result<Described
             "the stream {name} has {key} {found}, but the settings of broker.nats ask for {wanted}: change one of the two"
         ))),
     }
+}
+
+fn unplaced(name: &str, wanted: &Value, text: &str) -> String {
+    let (count, tag) = (&wanted["num_replicas"], &wanted["placement"]["tags"][0]);
+    format!(
+        "the stream {name} is kept by {count} servers with the tag {tag} (broker.nats.synced.tag), of which there are too \
+             few: {text}"
+    )
 }
 
 /// The settings that are not as they have to be: the name of each, and both values.
@@ -130,7 +157,7 @@ pub(super) fn differences(wanted: &Value, found: &Value) -> Vec<(String, String,
         }
     }
     let there = ABSENT.iter().filter_map(|key| Some((*key, found.get(*key)?)));
-    let extra = there.filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
+    let extra = there.filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)) && *value != "default");
     differ.extend(extra.map(|(key, value)| (key.to_owned(), "none".to_owned(), value.to_string())));
     differ
 }
@@ -163,6 +190,7 @@ mod tests {
             ("metadata", json!({ PARTITIONS: "8" })),
             ("allow_msg_ttl", json!(true)),
             ("sources", json!([{ "name": "other" }])),
+            ("persist_mode", json!("async")),
         ];
         for (key, value) in changes {
             let mut changed = found.clone();

@@ -36,23 +36,35 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) async fn start(server: &NatsServer, change: impl FnOnce(&mut config::Nats)) -> Result<Self, Unusable> {
+        Self::start_for(server, Durability::Accepted, change).await
+    }
+
+    /// One that has topics of that durability.
+    pub(crate) async fn start_for(
+        server: &NatsServer,
+        most: Durability,
+        change: impl FnOnce(&mut config::Nats),
+    ) -> Result<Self, Unusable> {
+        let synced = most == Durability::Synced;
         let mut config = config::Nats {
             servers: vec![server.url()],
             partitions: 2,
             replicas: 1,
             check_interval: Duration::from_millis(200),
+            synced: if synced { asked_of(server) } else { config::Synced::default() },
             ..config::Nats::default()
         };
         change(&mut config);
         let lifecycle = Lifecycle::default();
         let metrics = Arc::default();
-        let bounds = Bounds { dedupe_window: LIMITS.dedupe_window, max_topics: 3, total: Total::default(), metrics };
+        let dedupe_window = LIMITS.dedupe_window;
+        let bounds = Bounds { dedupe_window, synced, max_topics: 3, total: Total::default(), metrics };
         let nats = Nats::start(config, bounds, "test", lifecycle.tasks()).await?;
         Ok(Self { broker: Broker::Nats(nats), lifecycle })
     }
 
     async fn open(&self, topic: &str, limits: Limits) -> Line {
-        let line = self.broker.open(&Topic::parse(topic).unwrap(), limits).unwrap();
+        let line = self.broker.open(&Topic::parse(topic).unwrap(), limits, Durability::Accepted).unwrap();
         line.seen().await.unwrap();
         line
     }
@@ -62,6 +74,12 @@ impl Drop for Replica {
     fn drop(&mut self) {
         self.lifecycle.advance(Phase::Stopped);
     }
+}
+
+/// Who asks it whether it confirms after the disk.
+fn asked_of(server: &NatsServer) -> config::Synced {
+    let (user, password_file) = server.system_user();
+    config::Synced { tag: "disk".to_owned(), user, password_file, ..config::Synced::default() }
 }
 
 async fn replica(server: &NatsServer) -> Replica {
@@ -227,7 +245,7 @@ async fn how_far_a_session_has_published_elsewhere_is_known_once_what_is_stored_
     let (two, client) = (trusting(&server).await, outsider(&server).await);
     let there = two.open("a", LIMITS).await;
     send(&client, "a", &numbered(1)).await;
-    there.current().await.unwrap();
+    eventually("the first is heard", || there.log().read().published_seq(&producer("s")) == 1).await;
     unheard(&client, "a", send(&client, "a", &numbered(2))).await;
     assert_eq!(there.log().read().published_seq(&producer("s")), 1, "nobody has heard of the second");
     there.current().await.unwrap();
@@ -478,6 +496,37 @@ async fn nothing_is_kept_on_the_servers_for_those_who_read() {
     let account = call(&client, "INFO", &json!({})).await;
     assert_eq!(account["consumers"], 0, "{account}");
     assert_eq!(account["streams"], 4, "two partitions and two buckets");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_whose_events_are_on_disk_first_have_streams_of_their_own() {
+    let Some(mut server) = NatsServer::start_syncing().await else { return };
+    let replica = Replica::start_for(&server, Durability::Synced, |_| {}).await.unwrap();
+    let open = async |topic: &str, least| {
+        let line = replica.broker.open(&Topic::parse(topic).unwrap(), LIMITS, least).unwrap();
+        line.seen().await.unwrap();
+        line
+    };
+    let (synced, other) = (open("a", Durability::Synced).await, open("b", Durability::Accepted).await);
+    let stored = publish(&synced, "x").await;
+    assert_eq!((stored.durability, publish(&other, "x").await.durability), (Durability::Synced, Durability::Accepted));
+    server.kill();
+    server.run().await;
+    let again = publish(&synced, "y").await;
+    assert_eq!(again.cursor.epoch, stored.cursor.epoch, "nothing was lost");
+    assert_eq!(content(&synced).len(), 2);
+
+    let client = outsider(&server).await;
+    let names = Names::new("bowline", 2);
+    let stream = names.stream(names.synced("a"));
+    let info = call(&client, &format!("STREAM.INFO.{stream}"), &json!({})).await;
+    assert_eq!((&info["state"]["messages"], &info["config"]["placement"]["tags"]), (&json!(2), &json!(["disk"])));
+    let moved = Replica::start_for(&server, Durability::Synced, |config| config.synced.tag = "other".into()).await;
+    let sentence = moved.err().unwrap().to_string();
+    assert!(
+        sentence.contains("bowline-S0") && sentence.contains("placement") && sentence.contains("other"),
+        "{sentence}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

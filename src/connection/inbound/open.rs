@@ -1,5 +1,7 @@
 //! OpenSession: everything that has to be right before a session exists, and what it registers.
 
+mod register;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
@@ -10,7 +12,6 @@ use super::{
 };
 use crate::{
     auth::{Ask, Caller},
-    broker::Previous,
     connection::{
         lane::{Active, Lane, Reading},
         outbox::Outbox,
@@ -94,11 +95,10 @@ impl Served {
             None => None,
         };
         let kick = self.kick(wish.alias);
-        let attach = || directory.attach(producer.clone(), &topic, wish.last_attach, claimed.as_ref(), kick);
+        let attach = || directory.attach(producer.clone(), &topic, wish.last_attach, claimed, kick);
         let attachment = named.map(|_| attach()).transpose()?;
         let permitted = caller.may(Ask::Publish(&topic));
-        let previous = claimed.and_then(|claimed| claimed.previous);
-        let opening = Opening { wish, feed, producer, session, recovery, floor, permitted, previous };
+        let opening = Opening { wish, feed, producer, session, recovery, floor, permitted };
         let recovery = self.add(opening, attachment).await?;
         drop(presence);
         self.recheck(&caller);
@@ -139,7 +139,7 @@ impl Served {
     async fn add(&self, mut opening: Opening, mut attachment: Option<Attachment>) -> Result<Recovery, Failure> {
         let alias = opening.wish.alias;
         let attach = attachment.as_ref().map_or(1, Attachment::attach);
-        let own = || Estate::new(opening.feed.topic().clone(), attach, None);
+        let own = || Estate::new(opening.feed.topic().clone(), attach, None, Vec::new());
         let estate = attachment.as_ref().map_or_else(own, |attachment| attachment.estate().clone());
         timeout(SETTLED_WITHIN, estate.settled()).await.ok();
         let registered = async {
@@ -191,53 +191,6 @@ impl Served {
         close_if_lost(&self.outbox, alias, taken_over());
         Ok(recovery)
     }
-
-    /// What the session has in its topic besides reading it.
-    async fn register(&self, opening: &Opening, estate: &Arc<Estate>, attach: u64) -> Result<(), Failure> {
-        let Opening { wish, feed, producer, session, previous, .. } = opening;
-        if let Some(previous) = previous {
-            self.inherit(opening, previous, estate, attach).await?;
-        }
-        match &wish.presence {
-            Some(info) => estate.enter(attach, &self.shared.hub, producer, info).await?,
-            None => estate.leave_presence(attach)?,
-        }
-        let onward = session.onward(&feed.log());
-        if wish.reads {
-            estate.begin(attach, onward)?;
-        }
-        if wish.required { estate.hold(attach, feed, onward.offset) } else { estate.release_hold(attach) }
-    }
-
-    /// Another replica had the session: its keys are this one's to remove. What is not handed over is undone, by that replica
-    /// or, if it does not answer, by this one.
-    async fn inherit(
-        &self,
-        opening: &Opening,
-        previous: &Previous,
-        estate: &Arc<Estate>,
-        attach: u64,
-    ) -> Result<(), Failure> {
-        let Opening { wish, feed, producer, .. } = opening;
-        let same_topic = previous.topic == *feed.topic();
-        if same_topic && feed.class() == Class::State {
-            estate.adopt(attach, feed, producer).await?;
-        }
-        let hub = &self.shared.hub;
-        if let Some(info) = wish.presence.as_ref().filter(|_| previous.stays) {
-            estate.stay(attach, hub.join(&previous.topic.presence()?, self.party)?, producer, info)?;
-        }
-        if previous.answered {
-            return Ok(());
-        }
-        if !same_topic {
-            hub.undo(producer, &previous.topic, None).await?;
-        }
-        if previous.present && !(same_topic && wish.presence.is_some()) {
-            hub.undo(producer, &previous.topic.presence()?, None).await?;
-        }
-        Ok(())
-    }
 }
 
 /// A session that may be, on its way.
@@ -251,8 +204,6 @@ struct Opening {
     floor: (u64, u64),
     /// Its client may publish there.
     permitted: bool,
-    /// What another replica had of it.
-    previous: Option<Previous>,
 }
 
 impl Opening {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{Directory, Place};
 use crate::{
-    broker::{Claimed, Holder, Matter, STAYS, Taking},
+    broker::{Claimed, Holder, Legacy, Matter, STAYS, Taking},
     error::{Failure, Reason},
     hub::Hub,
     session::Estate,
@@ -64,11 +64,13 @@ impl Directory {
             .await
     }
 
-    /// The session is held at another replica: whoever holds it here is told. What it has here, if it was here, and
-    /// whether it stays a member of its presence as it is.
+    /// The session is held at another replica: whoever holds it here is told. What it has here, if that is all there is of
+    /// it, and whether it stays a member of its presence as it is.
     fn hand_away(&self, taking: &Taking) -> Option<(Arc<Estate>, bool)> {
         let mut state = self.state.lock();
-        state.places.get(&taking.producer).filter(|place| place.attach < taking.attach)?;
+        let place = state.places.get(&taking.producer).filter(|place| place.attach < taking.attach)?;
+        // What is not seen to here is to be seen to there.
+        let is_in_debt = place.estate.is_in_debt();
         let place = state.remove(&taking.producer)?;
         let stays = place.estate.hand_away(&taking.topic, taking.presence.as_ref());
         drop(state);
@@ -76,7 +78,7 @@ impl Directory {
         if let Some(kick) = place.holder {
             kick(taken_over());
         }
-        Some((place.estate, stays))
+        (!is_in_debt).then_some((place.estate, stays))
     }
 }
 
@@ -112,15 +114,17 @@ pub async fn see_to_lost(hub: Arc<Hub>, grace: Duration) {
     let fleet = hub.fleet();
     loop {
         let mut lost = fleet.lost(grace).await;
-        for (producer, previous, claim) in std::mem::take(&mut lost.sessions) {
+        for Legacy { producer, previous, claim, is_kept } in std::mem::take(&mut lost.sessions) {
             let undone = async {
-                hub.undo(&producer, &previous.topic, Some(claim)).await?;
-                if previous.present { hub.undo(&producer, &previous.topic.presence()?, None).await } else { Ok(()) }
+                hub.undo(&producer, &previous.topic, claim).await?;
+                if previous.present { hub.undo(&producer, &previous.topic.presence()?, claim).await } else { Ok(()) }
             };
             if let Err(failure) = undone.await {
                 tracing::warn!(topic = %previous.topic, %failure, "what a lost replica has left is not undone");
             }
-            fleet.give_back(vec![claim]);
+            if !is_kept {
+                fleet.give_back(vec![claim]);
+            }
         }
         fleet.buried(lost).await;
     }

@@ -9,6 +9,7 @@ use super::BOWLINE;
 use crate::{
     nats::NatsServer,
     replicas::{replica_with, settings},
+    support::Settings,
 };
 
 /// What it prints, and its exit code.
@@ -20,6 +21,13 @@ async fn doctor(own: &[(&str, &str)], json: bool) -> (String, i32) {
     }
     let Output { status, stdout, .. } = command.output().await.unwrap();
     (String::from_utf8(stdout).unwrap(), status.code().unwrap())
+}
+
+/// What it prints of a server that replicas with these settings use, and its exit code.
+pub(crate) async fn examined(nats: &NatsServer, own: Settings<'_>) -> (String, i32) {
+    let shared = settings(nats);
+    let shared: Vec<_> = shared.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    doctor(&[&shared, own].concat(), false).await
 }
 
 /// The line about that, of which there is one with such a beginning.

@@ -1,6 +1,9 @@
 //! A session that comes to another replica while an older connection still holds it, or did not long ago.
 
+use std::{collections::HashSet, time::Duration};
+
 use bowline::proto::v1::{OpenSession, Recovery};
+use tokio::time::sleep;
 use tonic::Code;
 
 use super::{connect, replica, replica_with};
@@ -154,6 +157,49 @@ async fn keys_go_along_with_their_session_and_die_with_it_where_it_is() {
     assert_eq!([next(&mut observer).await, next(&mut observer).await], ["other=y", "-other"]);
     alice.sever();
     assert_eq!(next(&mut observer).await, "-mine");
+    one.leave().await;
+    two.leave().await;
+}
+
+/// Hears of changes until so many keys are gone, whatever else becomes of them.
+async fn until_gone(observer: &mut TestClient, count: usize) {
+    let mut gone = HashSet::new();
+    while gone.len() < count {
+        for change in changes(&observer.delivery().await.events) {
+            match change.strip_prefix('-') {
+                Some(key) => drop(gone.insert(key.to_owned())),
+                None => drop(change.split('=').next().map(|key| gone.remove(key))),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_gone_before_a_session_is_taken_over_leaves_nothing_behind() {
+    let Some(nats) = NatsServer::start().await else { return };
+    let settings = [SOON, &[("broker.nats.replica_timeout", "1s")]].concat();
+    let (one, two) = (replica_with(&nats, &settings).await, replica_with(&nats, &settings).await);
+    let (mut members, mut keys) = (observer(&one, "~presence.state.a").await, observer(&one, "state.a").await);
+    let count = 24;
+    let member = || OpenSession { presence: present("here"), ..named(1, "state.a", "desk") };
+    let mut older = Vec::new();
+    for n in 0..count {
+        let mut client = connect(&one, &format!("c{n}")).await;
+        client.open(member()).await;
+        client.publish(with(1, 1, scoped(&format!("key {n}"), "x"))).await;
+        older.push(client);
+    }
+    // At every moment of it: it takes some milliseconds.
+    for n in 0..count {
+        let mut client = connect(&two, &format!("c{n}")).await;
+        let wish = if n % 2 == 0 { member() } else { named(1, "state.a", "desk") };
+        client.send(wish).await;
+        sleep(Duration::from_micros(250) * n).await;
+        client.sever();
+    }
+    drop(older);
+    until_gone(&mut members, count as usize).await;
+    until_gone(&mut keys, count as usize).await;
     one.leave().await;
     two.leave().await;
 }

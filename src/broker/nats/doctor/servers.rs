@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::super::{
     super::{config, finding::Finding},
+    access::Visitor,
     api::{self, Problem},
     links::{self, OLDEST_SERVER},
 };
@@ -73,7 +74,8 @@ pub(super) async fn examine(config: &config::Nats, found: &mut Vec<Finding>) -> 
 async fn reach(config: &config::Nats, servers: &[String]) -> Vec<(String, Result<Client, Problem>)> {
     let all = servers.iter().map(|server| async {
         let alone = config::Nats { servers: vec![server.clone()], ..config.clone() };
-        let client = links::once(&alone, "doctor", &Arc::new(Notify::new()), &Arc::new(Metrics::new())).await;
+        let (alarm, metrics) = (Arc::new(Notify::new()), Arc::new(Metrics::new()));
+        let client = links::once(&alone, Visitor::own(&alone), "doctor", &alarm, &metrics).await;
         (server.clone(), client)
     });
     join_all(all).await
@@ -81,8 +83,11 @@ async fn reach(config: &config::Nats, servers: &[String]) -> Vec<(String, Result
 
 fn unreached(server: &str, problem: &Problem, is_one_there: bool) -> Finding {
     let says = format!("{server} does not let us in: {problem}");
-    let advice =
-        "see whether it runs there, and whether user, credentials and TLS in [broker.nats] are what it asks for";
+    let advice = if problem.may_pass() {
+        "see whether it runs there, and whether the way to it is open"
+    } else {
+        "correct what [broker.nats] says, or what the server is to believe"
+    };
     if is_one_there { Finding::warning("server", says, advice) } else { Finding::problem("server", says, advice) }
 }
 
@@ -113,7 +118,7 @@ struct Limits {
 }
 
 /// Whether JetStream is there for us.
-pub(super) async fn jetstream(client: &Client, config: &config::Nats, found: &mut Vec<Finding>) -> bool {
+pub(super) async fn jetstream(client: &Client, config: &config::Nats, synced: bool, found: &mut Vec<Finding>) -> bool {
     let check = "jetstream";
     let account: Account = match api::account(client).await {
         Ok(account) => account,
@@ -136,7 +141,7 @@ pub(super) async fn jetstream(client: &Client, config: &config::Nats, found: &mu
         found.push(Finding::problem(check, says, "raise its limit in the servers' configuration"));
     }
     // The partitions, and the buckets of epochs and of replicas.
-    let wanted = i64::from(config.partitions) + 2;
+    let wanted = i64::from(config.partitions) * if synced { 2 } else { 1 } + 2;
     if (0..wanted).contains(&max_streams) {
         let says = format!("the account may have {max_streams} streams, and {wanted} are needed");
         let advice = "raise its limit, or lower broker.nats.partitions before there are streams";

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     time::Duration,
 };
 
@@ -11,7 +12,10 @@ use serde_json::Value;
 
 use super::{
     super::{
-        super::{config, finding::Finding},
+        super::{
+            config,
+            finding::{Finding, Needs},
+        },
         api::{self, Described, Problem},
         epochs,
         names::Names,
@@ -27,9 +31,10 @@ const AT_ONCE: usize = 8;
 const CLOCKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 /// Looks at every stream.
-pub(super) async fn examine(client: &Client, config: &config::Nats, window: Duration, found: &mut Vec<Finding>) {
+pub(super) async fn examine(client: &Client, config: &config::Nats, needs: Needs, found: &mut Vec<Finding>) {
     let names = Names::new(&config.prefix, config.partitions);
-    let wanted = (0..config.partitions).map(|partition| streams::partition(config, &names, partition, window));
+    let (window, partitions) = (needs.dedupe_window, names.all(needs.synced));
+    let wanted = partitions.clone().map(|partition| streams::partition(config, &names, partition, window));
     let wanted: Vec<Value> = wanted.chain([streams::epochs(config, &names), streams::fleet(config, &names)]).collect();
     let count = wanted.len();
     let looked = stream::iter(wanted).map(|wanted| async move {
@@ -73,7 +78,7 @@ pub(super) async fn examine(client: &Client, config: &config::Nats, window: Dura
         let says = format!("{count} are as they have to be: kept for {age}, repeats known for {window}");
         found.push(Finding::ok("stream", says));
     }
-    known_epochs(client, &names, config.partitions, &there, found).await;
+    known_epochs(client, &names, partitions, &there, found).await;
     compare_clocks(&clocks, found);
 }
 
@@ -123,7 +128,7 @@ fn keepers(name: &str, described: &Described, found: &mut Vec<Finding>) {
 async fn known_epochs(
     client: &Client,
     names: &Names,
-    partitions: u16,
+    partitions: Range<u16>,
     there: &BTreeMap<String, Described>,
     found: &mut Vec<Finding>,
 ) {
@@ -131,7 +136,7 @@ async fn known_epochs(
     if !there.contains_key(&names.bucket_stream()) {
         return;
     }
-    for partition in 0..partitions {
+    for partition in partitions {
         let Some(described) = there.get(&names.stream(partition)) else { continue };
         match epochs::known(client, names, partition).await {
             Ok(Some(created)) if created == described.created => known += 1,

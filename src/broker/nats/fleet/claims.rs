@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Answer, Fleet};
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 
 /// How often it is tried again after somebody else was quicker.
 const ATTEMPTS: usize = 20;
+/// How often it is sent again if no answer comes.
+const UNANSWERED: usize = 2;
 /// How long whoever takes a session waits for the one that had it: what that one has under way is stored by then, or is
 /// kept out.
 const RELEASED_WITHIN: Duration = Duration::from_secs(2);
@@ -36,20 +38,48 @@ pub(super) struct Entry {
     client: String,
     session: String,
     topic: String,
-    /// It is a member of its topic's presence.
+    /// It may be a member of its topic's presence.
     present: bool,
+    /// Tells two that are otherwise alike apart: which of them is there.
+    #[serde(default)]
+    nonce: u64,
 }
 
 impl Entry {
     /// What it says to whoever comes after a replica that does not answer.
     pub(super) fn left(&self) -> Option<(Producer, Previous)> {
         let topic = Topic::parse(&self.topic).ok()?;
-        Some((self.producer()?, Previous { topic, present: self.present, stays: false, answered: false }))
+        Some((
+            self.producer()?,
+            Previous { topic, present: self.present, stays: false, answered: false, is_own: false },
+        ))
     }
 
     fn producer(&self) -> Option<Producer> {
         let client = ClientId::parse(&self.client).ok()?;
         Some(Producer::new(client, SessionId::parse(&self.session).ok()?))
+    }
+}
+
+/// A session that was taken: what the bucket holds of it now, and held before.
+struct Taken {
+    entry: Entry,
+    claim: Claim,
+    previous: Option<Entry>,
+}
+
+/// A session that was taken, on its way to whoever asked: abandoned if it does not get there.
+struct Parcel {
+    fleet: Arc<Fleet>,
+    producer: Producer,
+    claimed: Option<Claimed>,
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        if let Some(Claimed { previous, claim, .. }) = self.claimed.take() {
+            self.fleet.abandon(self.producer.clone(), previous.into_iter().collect(), claim);
+        }
     }
 }
 
@@ -71,45 +101,81 @@ pub(in crate::broker) fn read_taking(content: &[u8]) -> Option<Taking> {
 
 impl Fleet {
     /// See [`crate::broker::fleet::Fleet::claim`].
-    pub(crate) async fn claim(&self, taking: &Taking) -> Result<Claimed, Failure> {
-        let (entry, claim, previous) = self.take(taking).await.map_err(|problem| {
+    pub(crate) async fn claim(self: &Arc<Self>, taking: &Taking) -> Result<Claimed, Failure> {
+        let (answer, claimed) = oneshot::channel();
+        let (fleet, taking) = (self.clone(), taking.clone());
+        // In a task: whoever held it may have been told already when whoever takes it is gone.
+        let work = async move {
+            let claimed = fleet.take_over(&taking).await;
+            let parcel = claimed.map(|claimed| Parcel { fleet, producer: taking.producer, claimed: Some(claimed) });
+            drop(answer.send(parcel));
+        };
+        drop(self.engine.tasks.spawn("claim", work));
+        let mut parcel = claimed.await.unwrap_or_else(|_| Err(unreachable()))?;
+        parcel.claimed.take().ok_or_else(unreachable)
+    }
+
+    async fn take_over(&self, taking: &Taking) -> Result<Claimed, Failure> {
+        let Taken { entry, claim, previous } = self.take(taking).await.map_err(|problem| {
             tracing::warn!(%problem, "a session could not be taken");
             unreachable()
         })?;
         let previous = match previous {
-            Some(previous) if previous.replica != self.id => self.release(&entry, taking, &previous).await,
-            _ => None,
+            Some(previous) if previous.replica == self.id => {
+                previous.left().map(|(_, previous)| Previous { is_own: true, ..previous })
+            }
+            Some(previous) => self.release(&entry, taking, &previous).await,
+            None => None,
         };
         Ok(Claimed { attach: entry.attach, claim, previous })
     }
 
-    async fn take(&self, taking: &Taking) -> Result<(Entry, Claim, Option<Entry>), Problem> {
+    async fn take(&self, taking: &Taking) -> Result<Taken, Problem> {
         let (client, stream) = (&self.engine.links.asking, self.engine.names.fleet_stream());
         let key = self.engine.names.session(&taking.producer);
-        let (client_id, session_id) = (taking.producer.client_id(), taking.producer.session_id());
         // Of a session that nobody has seen there is most likely nothing.
         let mut known = taking.attach > 0;
+        // What was sent, and not answered: it may be there all the same.
+        let mut sent: Vec<Taken> = Vec::new();
         for _ in 0..ATTEMPTS {
             let _turn = self.engine.questions.acquire().await;
             let held = if known { api::newest(client, &stream, &key).await? } else { None };
             let revision = held.as_ref().map_or(0, |held| held.seq);
             let previous = held.and_then(|held| serde_json::from_slice::<Entry>(&held.content()).ok());
-            let entry = Entry {
-                attach: previous.as_ref().map_or(0, |previous| previous.attach).max(taking.attach) + 1,
-                replica: self.id.clone(),
-                client: client_id.as_str().to_owned(),
-                session: session_id.as_str().to_owned(),
-                topic: taking.topic.as_str().to_owned(),
-                present: taking.presence.is_some(),
-            };
+            if let Some(ours) = sent.iter().position(|sent| previous.as_ref() == Some(&sent.entry)) {
+                let taken = sent.swap_remove(ours);
+                return Ok(Taken { claim: Claim { order: revision, ..taken.claim }, ..taken });
+            }
+            let entry = self.entry(taking, previous.as_ref());
             let content = serde_json::to_vec(&entry).map_err(|_| Problem::Strange)?.into();
+            let taken = |order| Taken { entry, claim: Claim { order, first: !known }, previous };
             match api::put(client, key.clone(), content, Some(revision)).await {
-                Ok(ack) => return Ok((entry, Claim { order: ack.seq, first: !known }, previous)),
+                Ok(ack) => return Ok(taken(ack.seq)),
                 Err(problem) if problem.wrong_last().is_some() => known = true,
+                Err(Problem::Late | Problem::Unreachable(_)) if sent.len() < UNANSWERED => {
+                    sent.push(taken(0));
+                    known = true;
+                }
                 Err(problem) => return Err(problem),
             }
         }
         Err(Problem::Late)
+    }
+
+    fn entry(&self, taking: &Taking, previous: Option<&Entry>) -> Entry {
+        let (client, session) = (taking.producer.client_id(), taking.producer.session_id());
+        let topic = taking.topic.as_str();
+        // Until whoever takes it has seen to that.
+        let may_be_present = previous.is_some_and(|previous| previous.present && previous.topic == topic);
+        Entry {
+            attach: previous.map_or(0, |previous| previous.attach).max(taking.attach) + 1,
+            replica: self.id.clone(),
+            client: client.as_str().to_owned(),
+            session: session.as_str().to_owned(),
+            topic: topic.to_owned(),
+            present: taking.presence.is_some() || may_be_present,
+            nonce: fastrand::u64(..),
+        }
     }
 
     /// Has the replica that held a session let it go. What there is still to be done about what it leaves.
@@ -121,8 +187,9 @@ impl Fleet {
         if let Err(problem) = &asked {
             tracing::info!(replica = previous.replica, %problem, "a session is taken from a replica that does not answer");
         }
-        let stays = asked.as_ref().is_ok_and(|found| *found == STAYS);
-        Some(Previous { topic, present: previous.present, stays, answered: asked.is_ok() })
+        let found = asked.unwrap_or(0);
+        // One that has nothing of the session has undone nothing of it.
+        Some(Previous { topic, present: previous.present, stays: found == STAYS, answered: found > 0, is_own: false })
     }
 
     /// Tells one replica something, and waits until it is done there. How many it concerned.
