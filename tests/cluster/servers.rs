@@ -1,6 +1,6 @@
 //! Three NATS servers that keep streams together, each of which can be killed, stopped, restarted, and parted from another.
 
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
 use bowline::lifecycle::Tasks;
 use serde_json::Value;
@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Each reaches each other by a way of ours: the first is the one that dials. They dial nobody else, because what they say of
 /// themselves to each other is no address.
 const WAYS: [(usize, usize); 6] = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)];
+/// They find out soon that one of them is away.
+const IMPATIENT: &str = "ping_interval: \"2s\"\nping_max: 2";
 
 pub struct Servers {
     pub all: Vec<NatsServer>,
@@ -32,7 +34,9 @@ impl Servers {
         for n in 0..3 {
             let dialled = WAYS.iter().zip(&ways).filter(|((from, _), _)| *from == n);
             let routes: Vec<_> = dialled.map(|(_, way)| format!("\"nats://{}\"", way.address())).collect();
-            let server = NatsServer::start_with(&of_cluster(n, &routes.join(", "), settings)).await?;
+            let routes = format!("advertise: \"127.0.0.1:9\"\nroutes: [{}]", routes.join(", "));
+            let settings = of_cluster(n, CLUSTER_PORT, &routes, &format!("{IMPATIENT}\n{settings}"));
+            let server = NatsServer::start_with(&settings).await?;
             for (_, way) in WAYS.iter().zip(&ways).filter(|((_, to), _)| *to == n) {
                 way.lead_to(server.cluster_address());
             }
@@ -41,6 +45,29 @@ impl Servers {
         let servers = Self { all, ways };
         servers.settled().await;
         Some(servers)
+    }
+
+    /// The same with nothing between them, for what is measured. They cannot be parted.
+    pub async fn direct(settings: &str) -> Option<Self> {
+        // Each has to know where the others will be before they are there.
+        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = held.map(|listener| listener.local_addr().unwrap().port().to_string());
+        let routes = ports.each_ref().map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+        let mut all = Vec::new();
+        for (n, port) in ports.iter().enumerate() {
+            let settings = of_cluster(n, port, &format!("routes: [{routes}]"), settings);
+            all.push(NatsServer::start_with(&settings).await?);
+        }
+        let servers = Self { all, ways: Vec::new() };
+        servers.settled().await;
+        Some(servers)
+    }
+
+    /// What has a replica keep its topics in them.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let urls: Vec<_> = self.all.iter().map(|server| format!("\"{}\"", server.url())).collect();
+        let servers = format!("[{}]", urls.join(", "));
+        vec![("BOWLINE__BROKER__KIND", "nats".to_owned()), ("BOWLINE__BROKER__NATS__SERVERS", servers)]
     }
 
     /// What one of them says to another, and what it hears from it, goes no further, or goes on.
@@ -75,19 +102,16 @@ impl Servers {
     }
 }
 
-/// They find out soon that one of them is away, and say nothing of the others to clients: each goes ways of its own.
-fn of_cluster(n: usize, routes: &str, settings: &str) -> String {
+/// One says nothing of the others to clients: each goes ways of its own.
+fn of_cluster(n: usize, port: &str, routes: &str, settings: &str) -> String {
     format!(
         r#"
         server_name: "nats-{n}"
-        ping_interval: "2s"
-        ping_max: 2
         cluster {{
             name: "cluster"
-            listen: "127.0.0.1:{CLUSTER_PORT}"
-            advertise: "127.0.0.1:9"
+            listen: "127.0.0.1:{port}"
             no_advertise: true
-            routes: [{routes}]
+            {routes}
         }}
         {settings}
         "#

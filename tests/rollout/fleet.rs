@@ -1,4 +1,4 @@
-//! Clients under load, each with a session; everything they see is written down.
+//! Clients under load, each with a session or several; everything they see is written down.
 
 use std::{
     collections::BTreeMap,
@@ -45,6 +45,34 @@ impl History {
     pub fn take(&self) -> Vec<Record> {
         std::mem::take(&mut self.0.lock())
     }
+
+    /// How many records there are so far of which that is true.
+    #[allow(dead_code, reason = "a rollout looks in the end")]
+    pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
+        self.0.lock().iter().filter(|record| wanted(record)).count()
+    }
+}
+
+/// Who is in a fleet.
+#[derive(Clone)]
+pub struct Shape {
+    /// What the names of its clients and of their rooms begin with.
+    pub name: String,
+    /// How many sessions there are.
+    pub sessions: usize,
+    /// How many of them a client has.
+    pub each: usize,
+}
+
+impl Shape {
+    /// Those who are in a room are with different clients.
+    fn rooms(&self) -> usize {
+        self.sessions.div_ceil(ROOM)
+    }
+
+    pub fn topics(&self) -> Vec<String> {
+        (0..self.rooms()).map(|room| format!("{}.{room}", self.name)).collect()
+    }
 }
 
 pub struct Fleet {
@@ -61,19 +89,15 @@ struct Member {
 }
 
 impl Fleet {
-    pub async fn connect(address: SocketAddr, size: usize, history: &History) -> Self {
+    pub async fn connect(address: SocketAddr, shape: &Shape, history: &History) -> Self {
         let (over, tasks) = (watch::Sender::new(false), Lifecycle::default());
         let join = |n: usize| {
             let (over, tasks, history) = (over.subscribe(), tasks.tasks().clone(), history.clone());
-            let every = Duration::from_secs_f64(size.div_ceil(ROOM) as f64 / EVENTS_PER_SECOND);
-            async move { Member::join(address, n, every, over, &tasks, history).await }
+            async move { Member::join(address, n, shape, over, &tasks, history).await }
         };
-        let clients = stream::iter((0..size).map(join)).buffer_unordered(AT_ONCE).collect().await;
+        let clients = 0..shape.sessions.div_ceil(shape.each);
+        let clients = stream::iter(clients.map(join)).buffer_unordered(AT_ONCE).collect().await;
         Self { clients, over, tasks }
-    }
-
-    pub fn topics(&self) -> Vec<String> {
-        (0..self.clients.len().div_ceil(ROOM)).map(|room| format!("room.{room}")).collect()
     }
 
     /// How many clients each server has.
@@ -106,22 +130,26 @@ impl Member {
     async fn join(
         address: SocketAddr,
         n: usize,
-        every: Duration,
+        shape: &Shape,
         over: watch::Receiver<bool>,
         tasks: &Tasks,
         history: History,
     ) -> Self {
-        let name: Arc<str> = format!("client-{n}").into();
-        let client = admitted(Client::builder(format!("http://{address}")).client_id(&*name)).await;
+        let name = format!("{}-{n}", shape.name);
+        let client = admitted(Client::builder(format!("http://{address}")).client_id(name)).await;
         let lost = Arc::default();
         drop(tasks.spawn("losses", watch_losses(client.status(), Arc::clone(&lost), over.clone())));
-        let seat = Seat { client: name, topic: format!("room.{}", n / ROOM).into(), history };
-        let open = Open::topic(&*seat.topic).session_id(&*seat.client).start(Start::Earliest);
-        let (publisher, reader) = client.open(open).await.unwrap().split();
-        if n.is_multiple_of(ROOM) {
-            drop(tasks.spawn("publisher", seat.clone().publish(publisher, every, over.clone())));
+        let every = Duration::from_secs_f64(shape.rooms() as f64 / EVENTS_PER_SECOND);
+        for seat in (n * shape.each..shape.sessions).take(shape.each) {
+            let topic = format!("{}.{}", shape.name, seat % shape.rooms()).into();
+            let taken = Seat { client: format!("seat-{seat}").into(), topic, history: history.clone() };
+            let open = Open::topic(&*taken.topic).session_id(&*taken.client).start(Start::Earliest);
+            let (publisher, reader) = client.open(open).await.unwrap().split();
+            if seat < shape.rooms() {
+                drop(tasks.spawn("publisher", taken.clone().publish(publisher, every, over.clone())));
+            }
+            drop(tasks.spawn("reader", taken.read(reader, over.clone())));
         }
-        drop(tasks.spawn("reader", seat.read(reader, over)));
         Self { client, lost }
     }
 }
@@ -152,7 +180,7 @@ async fn watch_losses(
     }
 }
 
-/// A client's place in its room: one session, of the client's name.
+/// A place in a room: one session, written down as that of a client of its name.
 #[derive(Clone)]
 struct Seat {
     client: Arc<str>,

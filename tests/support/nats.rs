@@ -148,9 +148,14 @@ impl NatsServer {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Sends it a signal, by its name: `-STOP`, `-CONT`, `-TERM`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().expect("it runs").id().to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().expect("a signal").success());
     }
 
