@@ -29,6 +29,7 @@ mod replicas;
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod served;
 #[path = "cluster/servers.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
 mod servers;
 
 use std::{collections::BTreeMap, fs::File, path::Path, time::Duration};

@@ -149,8 +149,10 @@ impl Nats {
             topics: topics.clone(),
             config,
         });
-        engine.prepare_in_time().await.map_err(|problem| Unusable(problem.to_string()))?;
-        let fleet = Fleet::join(&engine, name).await.map_err(|problem| Unusable(problem.to_string()))?;
+        let deadline = Instant::now() + engine.config.start_timeout;
+        let unusable = |problem: Problem| Unusable(problem.to_string());
+        engine.in_time(deadline, || engine.prepare_all()).await.map_err(unusable)?;
+        let fleet = engine.in_time(deadline, || Fleet::join(&engine, name)).await.map_err(unusable)?;
         tasks.spawn_until_stopped("streams", watch::run(engine.clone()));
         let (own, least) = (CANARY.to_owned(), Durability::default());
         let canary = Arc::new(Entry::new(engine.clone(), own, super::CANARY, least, Total::default()));

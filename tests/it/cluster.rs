@@ -43,7 +43,8 @@ async fn client(offset: u16, replica: u16, name: &str) -> TestClient {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cluster_serves_and_all_of_it_ends_with_its_script() {
     let Some(server) = nats::find() else { return };
-    let offset = (0..1000).map(|_| fastrand::u16(1..150) * 100).find(|offset| is_free(*offset)).expect("free ports");
+    // So that they are none of those which the system gives to whoever asks for any.
+    let offset = (0..1000).map(|_| fastrand::u16(110..150) * 100).find(|offset| is_free(*offset)).expect("free ports");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/cluster/run");
     let mut cluster = Command::new(script)
         .args(["--set", "broker.nats.partitions=2"])

@@ -136,14 +136,16 @@ impl Engine {
         Ok(self.description_after(partition, moment).await?.state)
     }
 
-    /// [`prepare_all`](Self::prepare_all), tried again until `start_timeout` is over: servers that have just started may not
-    /// have agreed yet on who leads, and replicas that start together make the same streams.
-    pub(super) async fn prepare_in_time(&self) -> Result<(), Problem> {
-        let deadline = Instant::now() + self.config.start_timeout;
+    /// Does something at the start, and tries again until `deadline`: servers that have just started may not have agreed yet
+    /// on who leads, and replicas that start together make the same streams.
+    pub(super) async fn in_time<T, W>(&self, deadline: Instant, work: impl Fn() -> W) -> Result<T, Problem>
+    where
+        W: Future<Output = Result<T, Problem>>,
+    {
         loop {
-            match self.prepare_all().await {
+            match work().await {
                 Err(problem) if problem.may_pass() && Instant::now() < deadline => {
-                    tracing::warn!(%problem, "the streams are not as they have to be yet");
+                    tracing::warn!(%problem, "the servers are not as they have to be yet");
                     sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
                 }
                 outcome => return outcome,
