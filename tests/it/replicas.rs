@@ -85,6 +85,23 @@ async fn what_is_published_at_one_replica_is_read_at_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_the_history_of_a_topic_without_events_comes_to_its_end() {
+    let Some(nats) = NatsServer::start().await else { return };
+    let server = replica(&nats).await;
+    // Some of them are in its stream.
+    for n in 0..8 {
+        server.store(&format!("other.{n}"), &["x"]).await;
+    }
+    let mut client = connect(&server, "alice").await;
+    client.open(named(1, "quiet", "desk")).await;
+    let history = ReadHistoryRequest { topic: "quiet".to_owned(), ..ReadHistoryRequest::default() };
+    let read = server.topics().await.read_history(history).await.unwrap().into_inner();
+    assert!(read.events.is_empty() && read.head.is_some_and(|head| head.offset > 0), "{read:?}");
+    assert_eq!(read.next, read.head);
+    server.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_goes_on_at_another_replica_and_nothing_is_lost_or_doubled() {
     let Some(nats) = NatsServer::start().await else { return };
     let (one, two) = (replica(&nats).await, replica(&nats).await);
