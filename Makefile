@@ -9,10 +9,10 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster release image image-test test sim fuzz chart alerts jaeger lint fmt doc bench cost ci tools
+.PHONY: help run cluster release image image-test test sim fuzz chart alerts jaeger lint fmt doc bench cost cluster-bench ci tools
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # A debug build, dependencies included: what counts for a newcomer is the time to the first chat.
 run: ## Serve on 127.0.0.1:50051, admin port 127.0.0.1:9090; nothing but Rust needs to be installed.
@@ -96,6 +96,11 @@ bench: ## Measure beside raw servers of tonic and grpc-go, in one run; takes min
 
 cost: ## Measure what traces cost, with every fault of a collector; takes minutes. See benches/README.md.
 	cargo bench --locked --features jemalloc --bench traces
+
+# The program as it serves, by the profile of `make release`.
+cluster-bench: ## Measure three replicas over three NATS servers beside one in memory; takes a quarter of an hour. See docs/benchmarks/cluster.md.
+	@.ci/tools nats
+	cargo bench --locked --profile release --features jemalloc,nats --bench cluster -- --json docs/benchmarks/cluster.json
 
 ci: ## What must pass before a change goes in: lint, documents, alerts, every test, the chart.
 	@.ci/tools system

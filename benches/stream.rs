@@ -18,6 +18,7 @@ mod talker;
 #[path = "stream/wire.rs"]
 mod wire;
 #[path = "stream/work.rs"]
+#[allow(dead_code, reason = "nobody has a broker here")]
 mod work;
 
 use std::{env, time::Duration};
@@ -101,7 +102,7 @@ async fn measure(plan: Plan) -> Result<()> {
             turns.rotate_left(round % contenders.len());
             for (contender, samples) in turns {
                 let topic = format!("{name}.{round}");
-                let sample = work.measure(contender.side, &contender.server, &topic, plan.clock).await;
+                let sample = work.measure(contender.side, &(&contender.server).into(), &topic, plan.clock).await;
                 samples.push(sample.with_context(|| format!("{name}, {}", contender.name))?);
             }
         }

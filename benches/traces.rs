@@ -89,7 +89,7 @@ async fn measure(rounds: usize, clock: Clock) -> Result<()> {
     for round in 0..rounds {
         for turn in 0..count {
             let case = &mut cases[(round + turn) % count];
-            let sample = WORK.measure(Side::Bowline, &case.server, &format!("traces.{round}"), clock).await;
+            let sample = WORK.measure(Side::Bowline, &(&case.server).into(), &format!("traces.{round}"), clock).await;
             case.samples.push(sample.with_context(|| case.name)?);
             let resident = case.server.resident_kib();
             case.resident = (if round == 0 { resident } else { case.resident.0 }, resident);

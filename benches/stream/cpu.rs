@@ -21,6 +21,11 @@ pub fn used_by(process: &str) -> Duration {
     Duration::from_nanos(used.sum())
 }
 
+/// The same of several, by their ids.
+pub fn used_by_all(processes: &[u32]) -> Duration {
+    processes.iter().map(|process| used_by(&process.to_string())).sum()
+}
+
 /// `program`, kept on the server's core.
 pub fn on_server_core(program: &str) -> Command {
     let mut command = Command::new("taskset");

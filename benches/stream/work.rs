@@ -23,6 +23,29 @@ pub enum Work {
     FanOut { subscribers: usize, burst: u64 },
 }
 
+/// Who does it.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// Where messages are sent to.
+    pub publish: SocketAddr,
+    /// Where subscribers are.
+    pub receive: SocketAddr,
+    /// The processes of the servers.
+    pub servers: Vec<u32>,
+    /// Those of their broker.
+    pub brokers: Vec<u32>,
+    /// Whether a core is the generator's alone.
+    pub has_own_core: bool,
+}
+
+impl From<&Served> for Stage {
+    /// One server, on the other core.
+    fn from(server: &Served) -> Self {
+        let (address, servers) = (server.address, vec![server.child.id()]);
+        Self { publish: address, receive: address, servers, brokers: Vec::new(), has_own_core: true }
+    }
+}
+
 /// How long one measurement warms up and lasts.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
@@ -37,8 +60,10 @@ pub struct Clock {
 pub struct Sample {
     /// Messages that came back, or deliveries.
     pub messages: u64,
-    /// CPU time of the server's process.
+    /// CPU time of the servers' processes.
     pub server: Duration,
+    /// CPU time of their broker's.
+    pub broker: Duration,
     /// CPU time of this process.
     pub generator: Duration,
     /// The measured time.
@@ -55,53 +80,52 @@ struct Tally {
 }
 
 impl Work {
-    /// Opens connections to the server, warms up, and measures. An answer that is lost, doubled or out of order is an
+    /// Opens connections to the servers, warms up, and measures. An answer that is lost, doubled or out of order is an
     /// error. `topic` is one that has not been used before.
-    pub async fn measure(self, side: Side, server: &Served, topic: &str, clock: Clock) -> io::Result<Sample> {
+    pub async fn measure(self, side: Side, stage: &Stage, topic: &str, clock: Clock) -> io::Result<Sample> {
         let (mut jobs, tally) = (JoinSet::new(), Tally::default());
-        // Busy, not asleep: waking a sleeping generator would be paid by each send of the server.
-        jobs.spawn_local(async {
-            loop {
-                tokio::task::yield_now().await;
-            }
-        });
-        self.start(side, server.address, topic, &tally, &mut jobs).await?;
+        if stage.has_own_core {
+            // Busy, not asleep: waking a sleeping generator would be paid by each send of the server.
+            jobs.spawn_local(async {
+                loop {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        self.start(side, stage, topic, &tally, &mut jobs).await?;
         until(Instant::now() + clock.warm_up, &mut jobs).await?;
-        let (begun, own, theirs) = (Instant::now(), cpu::used_by("self"), cpu::used_by(&server.child.id().to_string()));
+        let used = || (cpu::used_by("self"), cpu::used_by_all(&stage.servers), cpu::used_by_all(&stage.brokers));
+        let (begun, (own, servers, brokers)) = (Instant::now(), used());
         let already = tally.messages.get();
         tally.waits.set(Vec::new());
         until(begun + clock.length, &mut jobs).await?;
+        let after = used();
         Ok(Sample {
             messages: tally.messages.get() - already,
-            server: cpu::used_by(&server.child.id().to_string()) - theirs,
-            generator: cpu::used_by("self") - own,
+            server: after.1 - servers,
+            broker: after.2 - brokers,
+            generator: after.0 - own,
             wall: begun.elapsed(),
             waits: tally.waits.take(),
         })
     }
 
-    async fn start(
-        self,
-        side: Side,
-        address: SocketAddr,
-        topic: &str,
-        tally: &Tally,
-        jobs: &mut Jobs,
-    ) -> io::Result<()> {
+    async fn start(self, side: Side, stage: &Stage, topic: &str, tally: &Tally, jobs: &mut Jobs) -> io::Result<()> {
+        let Stage { publish, receive, .. } = *stage;
         match self {
             Self::PingPong => {
-                let talker = Talker::open(side, address, Role::Echo, &format!("echo.{topic}")).await?;
+                let talker = Talker::open(side, publish, Role::Echo, &format!("echo.{topic}")).await?;
                 jobs.spawn_local(pump(talker, 1, tally.clone()));
             }
             Self::Echo { connections, window } => {
                 for n in 0..connections {
-                    let talker = Talker::open(side, address, Role::Echo, &format!("echo.{topic}.{n}")).await?;
+                    let talker = Talker::open(side, publish, Role::Echo, &format!("echo.{topic}.{n}")).await?;
                     jobs.spawn_local(pump(talker, window, tally.clone()));
                 }
             }
             Self::Publish { connections, window } => {
                 for n in 0..connections {
-                    let talker = Talker::open(side, address, Role::Publisher, &format!("bench.{topic}.{n}")).await?;
+                    let talker = Talker::open(side, publish, Role::Publisher, &format!("bench.{topic}.{n}")).await?;
                     jobs.spawn_local(pump(talker, window, tally.clone()));
                 }
             }
@@ -109,10 +133,10 @@ impl Work {
                 let topic = format!("bench.{topic}");
                 let all = Rc::new(Audience { missing: Cell::new(0), complete: Notify::new() });
                 for _ in 0..subscribers {
-                    let talker = Talker::open(side, address, Role::Subscriber, &topic).await?;
+                    let talker = Talker::open(side, receive, Role::Subscriber, &topic).await?;
                     jobs.spawn_local(listen(talker, all.clone(), tally.clone()));
                 }
-                let publisher = Talker::open(side, address, Role::Publisher, &topic).await?;
+                let publisher = Talker::open(side, publish, Role::Publisher, &topic).await?;
                 jobs.spawn_local(broadcast(publisher, subscribers as u64, burst, all, tally.clone()));
             }
         }
@@ -179,11 +203,17 @@ async fn broadcast(
             talker.send();
         }
         sent += burst;
-        while talker.seen() < sent {
-            talker.receive().await?;
-        }
-        all.complete.notified().await;
-        note(&tally, begun);
+        let answered = async {
+            while talker.seen() < sent {
+                talker.receive().await?;
+            }
+            io::Result::Ok(())
+        };
+        let delivered = async {
+            all.complete.notified().await;
+            note(&tally, begun);
+        };
+        tokio::join!(answered, delivered).0?;
     }
 }
 
