@@ -31,6 +31,11 @@ impl Failure {
         Self { reason, message: message.into(), retry_after: None, metadata: Vec::new() }
     }
 
+    /// What whoever held a session is told, or comes too late, once somebody else has it.
+    pub fn taken_over() -> Self {
+        Self::new(Reason::TakenOver, "a newer connection of this client has opened the session")
+    }
+
     /// Adds the earliest useful retry.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {

@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use self::elsewhere::see_to_lost;
-use self::elsewhere::taken_over;
 use super::Estate;
 use crate::{
     broker::{Claimed, Fleet, Legacy, Previous},
@@ -200,7 +199,7 @@ impl Directory {
         // Of two that came at once, the other was first here and is the newer one everywhere.
         let is_late = claimed.as_ref().is_some_and(|claimed| claimed.attach <= known_attach);
         let refused = state.check_limit(&producer, self.config.max_per_client).err();
-        if let Some(refused) = refused.or_else(|| is_late.then(taken_over)) {
+        if let Some(refused) = refused.or_else(|| is_late.then(Failure::taken_over)) {
             drop(state);
             if let Some(Claimed { previous, claim, .. }) = claimed {
                 self.fleet.abandon(producer, previous.into_iter().collect(), claim);
@@ -229,8 +228,8 @@ impl Directory {
         // Outside of the lock: it takes that of a connection.
         match known.and_then(|place| place.holder) {
             Some(_) if planted::active(Bug::SkipsTheFence) => {}
-            Some(kick) if planted::active(Bug::FencesLate) => planted::later(|| kick(taken_over())),
-            Some(kick) => kick(taken_over()),
+            Some(kick) if planted::active(Bug::FencesLate) => planted::later(|| kick(Failure::taken_over())),
+            Some(kick) => kick(Failure::taken_over()),
             None => {}
         }
         Ok(Attachment { directory: self.clone(), producer, attach, estate, fresh, keep: true })

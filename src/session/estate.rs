@@ -143,7 +143,7 @@ impl Estate {
         if things.attach == Some(attach) {
             return Ok(things);
         }
-        Err(Failure::new(Reason::TakenOver, "a newer connection of this client has opened the session"))
+        Err(Failure::taken_over())
     }
 
     /// Where the session acknowledged last; where it began to read, until it has.

@@ -127,7 +127,7 @@ impl Entry {
     pub(crate) async fn fence(&self, producer: &Producer, claim: Claim) -> Result<(), Failure> {
         match fences::place(self, producer, claim, true).await {
             Ok(_) => Ok(()),
-            Err(Closed::Taken) => Err(fences::taken()),
+            Err(Closed::Taken) => Err(Failure::taken_over()),
             Err(Closed::Problem(problem)) => {
                 tracing::warn!(topic = self.topic, %problem, "older holders of a session are not kept out yet");
                 Err(unreachable())

@@ -10,10 +10,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use super::{api, api::Problem, entry::Entry};
-use crate::{
-    error::{Failure, Reason},
-    types::{Claim, Producer},
-};
+use crate::types::{Claim, Producer};
 
 /// Most sessions of a topic whose records are remembered; any other's is looked up.
 const MOST: usize = 10_000;
@@ -94,9 +91,4 @@ pub(super) async fn place(entry: &Entry, producer: &Producer, claim: Claim, doub
         }
     }
     Err(Problem::Late.into())
-}
-
-/// What is said to whoever comes too late.
-pub(super) fn taken() -> Failure {
-    Failure::new(Reason::TakenOver, "a newer connection of this client has opened the session")
 }

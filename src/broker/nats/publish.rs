@@ -215,7 +215,7 @@ impl Outgoing {
             }
             let (headers, fence) = match self.headers(expected, doubted).await {
                 Ok(headers) => headers,
-                Err(Closed::Taken) => return Err(if unsure { unknown() } else { fences::taken() }),
+                Err(Closed::Taken) => return Err(if unsure { unknown() } else { Failure::taken_over() }),
                 Err(Closed::Problem(problem)) => {
                     self.pause(&problem, deadline, unsure).await?;
                     continue;

@@ -188,7 +188,7 @@ impl Served {
         self.outbox.open(alias, lane, Frame::SessionOpened(opened));
         self.shared.metrics.session_opened(recovery.into());
         // A newer open may have come between taking the name and being there to be told.
-        close_if_lost(&self.outbox, alias, taken_over());
+        close_if_lost(&self.outbox, alias, Failure::taken_over());
         Ok(recovery)
     }
 }
@@ -222,10 +222,6 @@ impl Opening {
 fn floor(log: &Log) -> (u64, u64) {
     let floor = log.floor();
     (floor.epoch, floor.offset)
-}
-
-fn taken_over() -> Failure {
-    Failure::new(Reason::TakenOver, "a newer connection of this client has opened the session")
 }
 
 fn close_if_lost(outbox: &Outbox, alias: u32, failure: Failure) {

@@ -76,7 +76,7 @@ impl Directory {
         drop(state);
         // Outside of the lock: it takes that of a connection.
         if let Some(kick) = place.holder {
-            kick(taken_over());
+            kick(Failure::taken_over());
         }
         (!is_in_debt).then_some((place.estate, stays))
     }
@@ -128,8 +128,4 @@ pub async fn see_to_lost(hub: Arc<Hub>, grace: Duration) {
         }
         fleet.buried(lost).await;
     }
-}
-
-pub(super) fn taken_over() -> Failure {
-    Failure::new(Reason::TakenOver, "a newer connection of this client has opened the session")
 }
