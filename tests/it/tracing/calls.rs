@@ -141,7 +141,7 @@ async fn sessions_that_are_opened_without_end_cost_only_so_many_spans() {
 
 #[tokio::test]
 async fn a_unary_call_is_a_span_and_the_publish_in_it_another() {
-    let (server, collector) = traced(&[("telemetry.traces.sample_ratio", "0")]).await;
+    let (server, collector) = traced(&[]).await;
     let mut topics = server.topics().await;
     let request = |traceparent: &'static str| {
         let event = Some(event("x"));
