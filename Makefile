@@ -89,10 +89,11 @@ fmt: ## Format the code and the protocol.
 doc: ## Build the documentation, private items included; a broken link is an error.
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
-bench: ## Measure beside raw servers of tonic and grpc-go, in one run; takes minutes. See benches/README.md.
+bench: ## Measure beside peers and the limit, in one run; takes 25 minutes, with ARGS of some kinds less. See benches/README.md.
 	@.ci/tools peers
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream -- \
-	    $$([ ! -x .tools/bin/peer-grpc-go ] || echo --grpc-go .tools/bin/peer-grpc-go)
+	    $$(for peer in peer-grpc-go nats-server centrifugo; do \
+	        [ ! -x ".tools/bin/$$peer" ] || echo "--$${peer#peer-} .tools/bin/$$peer"; done | sed 's/--nats-server/--nats/') $(ARGS)
 
 cost: ## Measure what traces cost, with every fault of a collector; takes minutes. See benches/README.md.
 	cargo bench --locked --features jemalloc --bench traces

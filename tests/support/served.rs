@@ -45,7 +45,12 @@ impl Served {
     }
 
     /// Starts any server that prints a line with `listening` and its address on stderr.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_saying(command, "listening")
+    }
+
+    /// Starts any server that prints a line with these words, in whatever case, and its address on stderr.
+    pub fn spawn_saying(mut command: Command, words: &str) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (sender, lines) = mpsc::sync_channel(1024);
@@ -62,11 +67,11 @@ impl Served {
             }
         });
         let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into(), admin: None, lines: times };
-        let mut said = Vec::new();
+        let (mut said, words) = (Vec::new(), words.to_ascii_lowercase());
         while let Ok(line) = lines.recv_timeout(START) {
             match address_in(&line) {
                 Some(address) if line.contains("admin") => served.admin = Some(address),
-                Some(address) if line.contains("listening") => {
+                Some(address) if line.to_ascii_lowercase().contains(&words) => {
                     served.address = address;
                     return served;
                 }
