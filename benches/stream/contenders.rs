@@ -28,7 +28,7 @@ pub const ALL: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats, Who:
 
 /// What Bowline is told: to take all that come. Everything else is as it comes.
 pub const SETTINGS: &[(&str, &str)] =
-    &[("BOWLINE__REGISTRY__MAX_CONNECTIONS", "20000"), ("BOWLINE__REGISTRY__MAX_OPENS_PER_SECOND", "0")];
+    &[("BOWLINE__REGISTRY__MAX_CONNECTIONS", "15000"), ("BOWLINE__REGISTRY__MAX_OPENS_PER_SECOND", "0")];
 
 /// A running server.
 pub struct Server {

@@ -24,7 +24,7 @@ const SPREAD: Duration = Duration::from_secs(5);
 pub async fn connections(server: &Server, count: usize) -> io::Result<Figures> {
     let before = server.served.resident_kib();
     let begun = Instant::now();
-    let held = open(server, count, Shape::ONE).await?;
+    let held = open(server, Shape::ONE, count).await?;
     let took = begun.elapsed();
     tokio::time::sleep(SETTLE).await;
     let grown = server.served.resident_kib().saturating_sub(before);
@@ -48,7 +48,7 @@ pub async fn sessions(server: &Server, count: usize, more: usize) -> io::Result<
     // The first connections of all pay for what all share.
     for shape in [Shape::ONE, Shape::ONE, shape] {
         let before = server.served.resident_kib();
-        all.push(open(server, count, shape).await?);
+        all.push(open(server, shape, count).await?);
         tokio::time::sleep(SETTLE).await;
         grown.push(server.served.resident_kib().saturating_sub(before));
     }
@@ -66,7 +66,7 @@ pub async fn quiet(server: &Server, count: usize) -> io::Result<Figures> {
             jobs.spawn_local(answer(client, beats.clone()));
         }
     } else {
-        for mut talker in open(server, count, Shape::ONE).await? {
+        for mut talker in open(server, Shape::ONE, count).await? {
             jobs.spawn_local(async move { talker.receive().await.map(|_| ()) });
         }
     }
@@ -93,14 +93,6 @@ async fn answer(mut client: Bowline, beats: std::rc::Rc<std::cell::Cell<u64>>) -
     }
 }
 
-/// Many at once, as the backlog allows.
-async fn open(server: &Server, count: usize, shape: Shape) -> io::Result<Vec<Talker>> {
-    const AT_ONCE: usize = 64;
-    let mut all = Vec::with_capacity(count);
-    while all.len() < count {
-        let batch = (count - all.len()).min(AT_ONCE);
-        let opening = (0..batch).map(|_| Talker::open(server, Role::Subscriber, "bench.idle", shape));
-        all.extend(futures_util::future::try_join_all(opening).await?);
-    }
-    Ok(all)
+async fn open(server: &Server, shape: Shape, count: usize) -> io::Result<Vec<Talker>> {
+    Talker::open_all(server, Role::Subscriber, "bench.idle", shape, count).await
 }

@@ -43,6 +43,9 @@ const BOTH_WAYS: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats, Wh
 /// Who has many receivers on one connection.
 const SHARED: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats];
 
+/// Who has streams.
+const STREAMS: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo];
+
 /// See the module.
 pub const KINDS: &[Kind] = &[
     Kind {
@@ -153,10 +156,10 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "idle-sessions",
-        says: "200 more sessions on each of 100 connections; gRPC peers have streams instead, NATS subscriptions",
+        says: "200 more sessions on each of 100 connections; the peers have streams instead",
         of: "resident memory for each, KiB",
         rounds: 3,
-        contenders: || each(SHARED, Task::Sessions { connections: 100, more: 200 }),
+        contenders: || each(STREAMS, Task::Sessions { connections: 100, more: 200 }),
     },
     Kind {
         name: "idle-cpu",

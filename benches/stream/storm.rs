@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use tokio::time::Instant;
 
 use crate::{
@@ -18,6 +18,9 @@ const TOPIC: &str = "bench.storm";
 const EVENTS: u64 = 10;
 /// Until the server has seen that they have gone, and has done what it does then.
 const AWAY: Duration = Duration::from_secs(1);
+/// On their way at any moment: more than a server lets in at once, and less than its backlog, beyond which the kernel would
+/// have them wait for a second.
+const AT_ONCE: usize = 1000;
 /// Longer than a storm may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -37,7 +40,7 @@ pub async fn measure(server: &Server, count: usize) -> io::Result<Figures> {
 /// How long it took, and what CPU time of the server.
 async fn resume(server: &Server, count: usize) -> io::Result<(Duration, Duration)> {
     let mut publisher = Talker::open(server, Role::Publisher, TOPIC, Shape::ONE).await?;
-    let there = try_join_all((0..count).map(|n| come(server, n, None))).await?;
+    let there = at_once((0..count).map(|n| come(server, n, None))).await?;
     publish(&mut publisher).await?;
     let there = try_join_all(there.into_iter().map(|client| hear(client, EVENTS))).await?;
     let places: Vec<Place> = there.into_iter().map(|(client, numbers)| (client.session(), numbers)).collect();
@@ -48,7 +51,7 @@ async fn resume(server: &Server, count: usize) -> io::Result<(Duration, Duration
         let client = come(server, n, Some(place)).await?;
         hear(client, 2 * EVENTS).await
     });
-    let back = try_join_all(back).await?;
+    let back = at_once(back).await?;
     let took = (begun.elapsed(), cpu::used_by(&server.process()) - used);
     drop(back);
     Ok(took)
@@ -56,7 +59,7 @@ async fn resume(server: &Server, count: usize) -> io::Result<(Duration, Duration
 
 /// The same by clients that have nothing to go on from.
 async fn begin_anew(server: &Server, count: usize) -> io::Result<(Duration, Duration)> {
-    let open = || try_join_all((0..count).map(|_| Talker::open(server, Role::Subscriber, TOPIC, Shape::ONE)));
+    let open = || at_once((0..count).map(|_| Talker::open(server, Role::Subscriber, TOPIC, Shape::ONE)));
     drop(open().await?);
     tokio::time::sleep(AWAY).await;
     let (begun, used) = (Instant::now(), cpu::used_by(&server.process()));
@@ -64,6 +67,10 @@ async fn begin_anew(server: &Server, count: usize) -> io::Result<(Duration, Dura
     let took = (begun.elapsed(), cpu::used_by(&server.process()) - used);
     drop(back);
     Ok(took)
+}
+
+async fn at_once<T>(all: impl Iterator<Item: Future<Output = io::Result<T>>>) -> io::Result<Vec<T>> {
+    stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// Where a client was, and what it has.

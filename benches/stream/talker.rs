@@ -2,6 +2,8 @@
 
 use std::io;
 
+use futures_util::future::try_join_all;
+
 use crate::{
     bowline::Bowline,
     centrifugo::{Api, Consume},
@@ -117,6 +119,23 @@ impl Talker {
             Who::Centrifugo => Box::new(Api::open(server.api, topic).await?),
         };
         Ok(Self { dialect, sent: 0, numbers: Numbers::new(shape.receivers()) })
+    }
+
+    /// Opens so many; some at once, as the backlog of a server allows.
+    pub async fn open_all(
+        server: &Server,
+        role: Role,
+        topic: &str,
+        shape: Shape,
+        count: usize,
+    ) -> io::Result<Vec<Self>> {
+        const AT_ONCE: usize = 64;
+        let mut all = Vec::with_capacity(count);
+        while all.len() < count {
+            let batch = (count - all.len()).min(AT_ONCE);
+            all.extend(try_join_all((0..batch).map(|_| Self::open(server, role, topic, shape))).await?);
+        }
+        Ok(all)
     }
 
     /// Queues the next number.

@@ -160,13 +160,11 @@ impl Work {
 impl FanOut {
     async fn start(self, server: &Server, topic: &str, tally: &Tally, jobs: &mut Jobs) -> io::Result<()> {
         let audience = Rc::new(Audience::default());
-        for _ in 0..self.connections {
-            let talker = Talker::open(server, Role::Subscriber, topic, self.shape).await?;
+        for talker in Talker::open_all(server, Role::Subscriber, topic, self.shape, self.connections).await? {
             jobs.spawn_local(listen(talker, self.pace, audience.clone(), tally.clone()));
         }
-        for _ in 0..self.stopped {
-            let shape = Shape { small: true, ..self.shape };
-            let talker = Talker::open(server, Role::Subscriber, topic, shape).await?;
+        let small = Shape { small: true, ..self.shape };
+        for talker in Talker::open_all(server, Role::Subscriber, topic, small, self.stopped).await? {
             jobs.spawn_local(async move {
                 let _held = talker;
                 std::future::pending().await
