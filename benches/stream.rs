@@ -129,18 +129,26 @@ async fn measure(plan: Plan) -> Result<()> {
         plan.rounds,
     );
     println!("{method}\n");
-    let mut rows = Vec::new();
+    let (mut rows, mut ended) = (Vec::new(), Ok(()));
     let chosen = |kind: &&Kind| plan.names.is_empty() || plan.names.iter().any(|name| name == kind.name);
     for kind in KINDS.iter().filter(chosen) {
-        if let Some(row) = one(kind, &plan).await? {
-            println!("{}", row.table());
-            rows.push(row);
+        match one(kind, &plan).await {
+            Ok(Some(row)) => {
+                println!("{}", row.table());
+                rows.push(row);
+            }
+            Ok(None) => {}
+            // What was found before is still true.
+            Err(error) => {
+                ended = Err(error);
+                break;
+            }
         }
     }
-    match &plan.record {
-        Some(folder) => report::record(folder, &machine::describe(&plan.programs), &method, &rows),
-        None => Ok(()),
+    if let Some(folder) = &plan.record {
+        report::record(folder, &machine::describe(&plan.programs), &method, &rows)?;
     }
+    ended
 }
 
 /// Has all contenders work in turns, each round begun by another: so that a drift of the machine meets all alike. Nothing

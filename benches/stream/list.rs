@@ -170,19 +170,19 @@ pub const KINDS: &[Kind] = &[
         contenders: || each(&[Who::Bowline, Who::Centrifugo], Task::Quiet(5000)),
     },
     Kind {
+        name: "start",
+        says: "from the start of the process to the first answer to a client",
+        of: "ms",
+        rounds: ANY,
+        contenders: || each(&[Who::Bowline, Who::GrpcGo, Who::Nats, Who::Centrifugo], Task::Start),
+    },
+    Kind {
         name: "storm",
         says: "5,000 subscribers come back at once, on connections of their own: Bowline's resume, and get the 10 events \
                they missed; those of others begin anew",
         of: "server CPU for each, µs",
         rounds: ANY,
         contenders: || each(&[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats], Task::Storm(5000)),
-    },
-    Kind {
-        name: "start",
-        says: "from the start of the process to the first answer to a client",
-        of: "ms",
-        rounds: ANY,
-        contenders: || each(&[Who::Bowline, Who::GrpcGo, Who::Nats, Who::Centrifugo], Task::Start),
     },
 ];
 
