@@ -9,7 +9,7 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster release image image-test test sim fuzz chart alerts jaeger lint fmt doc bench cost cluster-bench ci tools
+.PHONY: help run cluster release image image-test test sim fuzz chart alerts jaeger lint fmt doc bench cost cluster-bench hot ci tools
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,10 +89,11 @@ fmt: ## Format the code and the protocol.
 doc: ## Build the documentation, private items included; a broken link is an error.
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
-bench: ## Measure beside raw servers of tonic and grpc-go, in one run; takes minutes. See benches/README.md.
+bench: ## Measure beside peers and the limit, in one run; takes 25 minutes, with ARGS of some kinds less. See benches/README.md.
 	@.ci/tools peers
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream -- \
-	    $$([ ! -x .tools/bin/peer-grpc-go ] || echo --grpc-go .tools/bin/peer-grpc-go)
+	    $$(for peer in peer-grpc-go nats-server centrifugo; do \
+	        [ ! -x ".tools/bin/$$peer" ] || echo "--$${peer#peer-} .tools/bin/$$peer"; done | sed 's/--nats-server/--nats/') $(ARGS)
 
 cost: ## Measure what traces cost, with every fault of a collector; takes minutes. See benches/README.md.
 	cargo bench --locked --features jemalloc --bench traces
@@ -102,13 +103,19 @@ cluster-bench: ## Measure three replicas over three NATS servers beside one in m
 	@.ci/tools nats
 	cargo bench --locked --profile release --features jemalloc,nats --bench cluster -- --json docs/benchmarks/cluster.json
 
-ci: ## What must pass before a change goes in: lint, documents, alerts, every test, the chart.
+# Counted, not timed: the same on every run. BLESS=1 records what was counted; ARGS chooses.
+hot: ## Count instructions and allocations of hot paths, and compare them with docs/benchmarks/hot.json. See benches/README.md.
+	@.ci/tools hot
+	cargo bench --locked --profile hot --bench hot -- $(if $(BLESS),--bless) $(ARGS)
+
+ci: ## What must pass before a change goes in: lint, documents, alerts, every test, the chart, what hot paths cost.
 	@.ci/tools system
 	$(MAKE) lint
 	$(MAKE) doc
 	$(MAKE) alerts
 	BOWLINE_REQUIRE_INTEROP=1 $(MAKE) test
 	$(MAKE) chart
+	$(MAKE) hot
 
 tools: ## Install, under .tools/, what lint needs; `make test` sees to its own.
 	@.ci/tools lint

@@ -8,6 +8,9 @@
 #[path = "../tests/rollout/balancer.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod balancer;
+#[path = "stream/bowline.rs"]
+#[allow(dead_code, reason = "nobody comes back by it here")]
+mod bowline;
 #[path = "cluster/contender.rs"]
 mod contender;
 #[path = "stream/cpu.rs"]
@@ -23,9 +26,6 @@ mod logs;
 #[path = "../tests/support/nats.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod nats;
-#[path = "stream/peer.rs"]
-#[allow(dead_code, reason = "only its message is needed")]
-mod peer;
 #[path = "../tests/cluster/relay.rs"]
 #[allow(dead_code, reason = "nobody is parted here")]
 mod relay;
@@ -34,12 +34,18 @@ mod served;
 #[path = "../tests/cluster/servers.rs"]
 #[allow(dead_code, reason = "nobody is parted here")]
 mod servers;
+#[path = "stream/socket.rs"]
+mod socket;
+#[path = "stream/stage.rs"]
+#[allow(dead_code, reason = "no server is alone here")]
+mod stage;
 #[path = "cluster/table.rs"]
 mod table;
 #[path = "stream/talker.rs"]
 #[allow(dead_code, reason = "the peer is not measured here")]
 mod talker;
 #[path = "stream/wire.rs"]
+#[allow(dead_code, reason = "no other server of gRPC is spoken to here")]
 mod wire;
 #[path = "stream/work.rs"]
 #[allow(dead_code, reason = "some of the work is enough here")]
@@ -53,9 +59,9 @@ use serde_json::{Map, Value};
 use contender::{Contender, Contenders};
 use crowd::{CONNECTIONS, Held, Resumed};
 use fleet::Shape;
+use stage::Stage;
 use table::{Table, median};
-use talker::Side;
-use work::{Clock, Sample, Stage, Work};
+use work::{Clock, FanOut, Pace, Sample, Work};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -64,12 +70,12 @@ const NAMES: [&str; 4] = ["publish", "fan-out", "sessions", "resume"];
 
 /// Publishes of one session wait for each other; those of several do not.
 const PUBLISHES: [(&str, Work); 3] = [
-    ("one at a time", Work::Publish { connections: 1, window: 1 }),
-    ("64 sessions, one each", Work::Publish { connections: 64, window: 1 }),
-    ("one session, 64 in flight", Work::Publish { connections: 1, window: 64 }),
+    ("one at a time", Work::Publish { connections: 1, sessions: 1, window: 1 }),
+    ("64 sessions, one each", Work::Publish { connections: 64, sessions: 1, window: 1 }),
+    ("one session, 64 in flight", Work::Publish { connections: 1, sessions: 1, window: 64 }),
 ];
 const FAN_OUTS: [(&str, Work); 2] =
-    [("to 1", Work::FanOut { subscribers: 1, burst: 1 }), ("to 100", Work::FanOut { subscribers: 100, burst: 1 })];
+    [("to 1", Work::FanOut(FanOut::to(1, Pace::Burst(1)))), ("to 100", Work::FanOut(FanOut::to(100, Pace::Burst(1))))];
 
 /// What the arguments ask for.
 struct Plan {
@@ -138,7 +144,7 @@ async fn in_turns(work: Work, stages: &[Stage], name: &str, plan: &Plan) -> Resu
         for turn in 0..stages.len() {
             let n = (round + turn) % stages.len();
             let topic = format!("{}.{n}.{round}", name.replace([' ', ','], "-"));
-            let sample = work.measure(Side::Bowline, &stages[n], &topic, plan.clock).await;
+            let sample = work.measure(&stages[n], &topic, plan.clock).await;
             samples[n].push(sample.with_context(|| format!("{name}, {n}"))?);
         }
     }
@@ -273,7 +279,5 @@ fn p99(sample: &Sample) -> Option<f64> {
 
 /// Of work that waits for each message.
 fn percentile(sample: &Sample, percent: usize) -> Option<f64> {
-    let mut waits = sample.waits.clone();
-    waits.sort_unstable();
-    waits.get(waits.len() * percent / 100).map(|wait| f64::from(*wait))
+    sample.waits.get(sample.waits.len() * percent / 100).map(|wait| f64::from(*wait))
 }

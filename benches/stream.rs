@@ -1,18 +1,52 @@
-//! Bowline beside a bare tonic service and one in Go, in one run: see `benches/README.md` for the method.
+//! Bowline beside its peers and the limit, in one run: see `benches/README.md` for the method.
 //!
-//! `make bench`, or `cargo bench --bench stream -- [--rounds N] [--seconds N] [--grpc-go PROGRAM] [--control] [NAME…]`.
+//! `make bench`, or `cargo bench --bench stream -- [--list] [--rounds N] [--seconds N] [--control] [--record FOLDER]
+//! [--grpc-go PROGRAM] [--nats PROGRAM] [--centrifugo PROGRAM] [NAME…]`.
 //! With `--control` a second tonic peer stands in Bowline's place: its ratio is 1, and the spread is the machine's noise.
 
 #![allow(unreachable_pub, reason = "its modules are its own")]
+#![allow(clippy::print_stdout, reason = "the tables are what a benchmark is for")]
 
+#[path = "stream/bowline.rs"]
+mod bowline;
+#[path = "stream/centrifugo.rs"]
+mod centrifugo;
+#[path = "stream/contenders.rs"]
+mod contenders;
 #[path = "stream/cpu.rs"]
 mod cpu;
+#[path = "stream/figures.rs"]
+mod figures;
+#[path = "stream/grpc.rs"]
+mod grpc;
+#[path = "stream/idle.rs"]
+mod idle;
+#[path = "stream/limit.rs"]
+mod limit;
+#[path = "stream/list.rs"]
+mod list;
+#[path = "stream/machine.rs"]
+mod machine;
+#[path = "stream/nats.rs"]
+mod nats;
 #[path = "stream/peer.rs"]
 mod peer;
+#[path = "stream/plain.rs"]
+mod plain;
+#[path = "stream/plot.rs"]
+mod plot;
 #[path = "stream/report.rs"]
 mod report;
 #[path = "../tests/support/served.rs"]
 mod served;
+#[path = "stream/socket.rs"]
+mod socket;
+#[path = "stream/stage.rs"]
+mod stage;
+#[path = "stream/start.rs"]
+mod start;
+#[path = "stream/storm.rs"]
+mod storm;
 #[path = "stream/talker.rs"]
 mod talker;
 #[path = "stream/wire.rs"]
@@ -21,48 +55,42 @@ mod wire;
 #[allow(dead_code, reason = "nobody has a broker here")]
 mod work;
 
-use std::{env, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use report::Table;
-use served::Served;
-use talker::Side;
-use work::{Clock, Work};
+use contenders::{Programs, Who};
+use figures::Measured;
+use list::{Contender, KINDS, Kind};
+use report::{Column, Row};
+use work::Clock;
 
 // The same for the peer as for Bowline: what differs is the program.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-const WORKS: &[(&str, Work)] = &[
-    ("ping-pong", Work::PingPong),
-    ("pipelined-echo", Work::Echo { connections: 16, window: 64 }),
-    ("pipelined-publish", Work::Publish { connections: 16, window: 64 }),
-    ("fan-out", Work::FanOut { subscribers: 1000, burst: 1 }),
-    ("fan-out-bursts", Work::FanOut { subscribers: 1000, burst: 8 }),
-];
 
 /// What the arguments ask for.
 struct Plan {
     rounds: usize,
     clock: Clock,
     control: bool,
-    /// The peer in Go, if it was built.
-    grpc_go: Option<String>,
+    programs: Programs,
+    record: Option<PathBuf>,
     names: Vec<String>,
 }
 
-/// A server that is measured.
-struct Contender {
-    name: &'static str,
-    side: Side,
-    server: Served,
-}
-
 fn main() -> Result<()> {
-    if env::args().any(|argument| argument == "--serve-peer") {
-        return Ok(tokio::runtime::Runtime::new()?.block_on(peer::serve())?);
+    match env::args().nth(1).as_deref() {
+        Some("--serve-peer") => return Ok(tokio::runtime::Runtime::new()?.block_on(peer::serve())?),
+        Some("--serve-limit") => return Ok(limit::serve()?),
+        _ => {}
     }
     let plan = plan(env::args().skip(1))?;
+    if plan.names.iter().any(|name| name == "--list") {
+        for kind in KINDS {
+            println!("{:<18} {}", kind.name, kind.says);
+        }
+        return Ok(());
+    }
     ensure!(cpu::to_generator_core(), "needs two cores and taskset: server and generator must not share a core");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, measure(plan))
@@ -70,68 +98,86 @@ fn main() -> Result<()> {
 
 fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
     let clock = Clock { warm_up: Duration::from_secs(1), length: Duration::from_secs(3) };
-    let mut plan = Plan { rounds: 5, clock, control: false, grpc_go: None, names: Vec::new() };
+    let programs = Programs::default();
+    let mut plan = Plan { rounds: 5, clock, control: false, programs, record: None, names: Vec::new() };
     while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().and_then(|text| text.parse::<usize>().ok()).context("a number is missing");
+        let mut value = || arguments.next().with_context(|| format!("{argument}: what follows is missing"));
         match argument.as_str() {
             "--bench" => {} // From cargo.
             "--control" => plan.control = true,
-            "--grpc-go" => plan.grpc_go = Some(arguments.next().context("a program is missing")?),
-            "--rounds" => plan.rounds = number()?.max(1),
-            "--seconds" => plan.clock.length = Duration::from_secs(number()?.max(1) as u64),
-            name if WORKS.iter().any(|(known, _)| *known == name) => plan.names.push(argument),
-            other => {
-                let known: Vec<_> = WORKS.iter().map(|(name, _)| *name).collect();
-                bail!("{other}: no such measurement; there are: {}", known.join(", "));
+            "--grpc-go" => plan.programs.grpc_go = Some(value()?),
+            "--nats" => plan.programs.nats = Some(value()?),
+            "--centrifugo" => plan.programs.centrifugo = Some(value()?),
+            "--record" => plan.record = Some(value()?.into()),
+            "--rounds" => plan.rounds = value()?.parse::<usize>().context("--rounds")?.max(1),
+            "--seconds" => {
+                plan.clock.length = Duration::from_secs(value()?.parse::<u64>().context("--seconds")?.max(1))
             }
+            "--list" => plan.names.push(argument),
+            name if KINDS.iter().any(|kind| kind.name == name) => plan.names.push(argument),
+            other => bail!("{other}: no such measurement; `--list` shows those there are"),
         }
     }
     Ok(plan)
 }
 
-/// Starts all servers, and lets them work in turns, each round begun by another: so that a drift of the machine meets all
-/// alike.
 async fn measure(plan: Plan) -> Result<()> {
-    let contenders = contenders(&plan)?;
-    let names = contenders.iter().map(|contender| contender.name).collect();
-    let table = Table::begin(names, &plan.clock, plan.rounds);
-    for (name, work) in WORKS.iter().filter(|(name, _)| plan.names.is_empty() || plan.names.iter().any(|n| n == name)) {
-        let mut samples: Vec<Vec<_>> = contenders.iter().map(|_| Vec::new()).collect();
-        for round in 0..plan.rounds {
-            let mut turns: Vec<_> = contenders.iter().zip(&mut samples).collect();
-            turns.rotate_left(round % contenders.len());
-            for (contender, samples) in turns {
-                let topic = format!("{name}.{round}");
-                let sample = work.measure(contender.side, &(&contender.server).into(), &topic, plan.clock).await;
-                samples.push(sample.with_context(|| format!("{name}, {}", contender.name))?);
+    let (warm_up, length) = (plan.clock.warm_up, plan.clock.length);
+    let method = format!(
+        "Server on one core, generator on another; {} B payload; {} rounds of {length:?} each, in turns, after {warm_up:?} \
+         of warm-up.\nCPU is the server's own time. A figure is the median of the rounds (least to most), the ratio the \
+         first line's to\nanother's in the same round. Every answer was there, once and in order, or this would have \
+         stopped.",
+        talker::PAYLOAD,
+        plan.rounds,
+    );
+    println!("{method}\n");
+    let (mut rows, mut ended) = (Vec::new(), Ok(()));
+    let chosen = |kind: &&Kind| plan.names.is_empty() || plan.names.iter().any(|name| name == kind.name);
+    for kind in KINDS.iter().filter(chosen) {
+        match one(kind, &plan).await {
+            Ok(Some(row)) => {
+                println!("{}", row.table());
+                rows.push(row);
+            }
+            Ok(None) => {}
+            // What was found before is still true.
+            Err(error) => {
+                ended = Err(error);
+                break;
             }
         }
-        table.line(name, &samples);
     }
-    Ok(())
+    if let Some(folder) = &plan.record {
+        report::record(folder, &machine::describe(&plan.programs), &method, &rows)?;
+    }
+    ended
 }
 
-/// The first is whose figures are compared with those of the others.
-fn contenders(plan: &Plan) -> Result<Vec<Contender>> {
-    let peer = |name, server| Contender { name, side: Side::Peer, server };
-    let first = if plan.control {
-        peer("control", start_peer()?)
-    } else {
-        let program = cpu::on_server_core(env!("CARGO_BIN_EXE_bowline"));
-        Contender { name: "Bowline", side: Side::Bowline, server: Served::bowline(program, &[]) }
-    };
-    let mut all = vec![first, peer("tonic", start_peer()?)];
-    if let Some(program) = &plan.grpc_go {
-        let mut command = cpu::on_server_core(program);
-        // It has one core; more threads would only get into each other's way.
-        command.env("GOMAXPROCS", "1");
-        all.push(peer("grpc-go", Served::spawn(command)));
+/// Has all contenders work in turns, each round begun by another: so that a drift of the machine meets all alike. Nothing
+/// where there is nobody to compare.
+async fn one(kind: &Kind, plan: &Plan) -> Result<Option<Row>> {
+    let mut all = Vec::new();
+    for Contender { label, who, task } in (kind.contenders)() {
+        let label = if plan.control && who == Who::Bowline { "control" } else { label };
+        let who = if plan.control && who == Who::Bowline { Who::Tonic } else { who };
+        if plan.programs.file(who)?.is_some() {
+            let measured = Measured { programs: &plan.programs, who, task, server: None };
+            all.push((measured, Column { label: label.to_owned(), rounds: Vec::new() }));
+        }
     }
-    Ok(all)
-}
-
-fn start_peer() -> Result<Served> {
-    let mut command = cpu::on_server_core(&env::current_exe()?.to_string_lossy());
-    command.arg("--serve-peer");
-    Ok(Served::spawn(command))
+    // What Bowline does alone, or against itself, has no control.
+    if plan.control && !all.iter().any(|(_, column)| column.label == Who::Tonic.name()) {
+        return Ok(None);
+    }
+    for round in 0..plan.rounds.min(kind.rounds) {
+        let count = all.len();
+        for turn in 0..count {
+            let (measured, column) = &mut all[(round + turn) % count];
+            let figures = measured.round(&format!("{}.{round}", kind.name), plan.clock).await;
+            column.rounds.push(figures.with_context(|| format!("{}, {}", kind.name, column.label))?);
+        }
+    }
+    let columns = all.into_iter().map(|(_, column)| column).collect();
+    Ok(Some(Row { name: kind.name, says: kind.says, of: kind.of, columns }))
 }

@@ -5,20 +5,27 @@
 #![allow(unreachable_pub, reason = "its modules are its own")]
 #![allow(clippy::unwrap_used, reason = "what fails ends the measurement")]
 
+#[path = "stream/bowline.rs"]
+#[allow(dead_code, reason = "nobody resumes here")]
+mod bowline;
 #[path = "../tests/support/collector.rs"]
 #[allow(dead_code, reason = "what it is sent is not looked at here")]
 mod collector;
 #[path = "stream/cpu.rs"]
 mod cpu;
-#[path = "stream/peer.rs"]
-#[allow(dead_code, reason = "only its message is needed")]
-mod peer;
 #[path = "../tests/support/served.rs"]
+#[allow(dead_code, reason = "no peer is measured here")]
 mod served;
+#[path = "stream/socket.rs"]
+mod socket;
+#[path = "stream/stage.rs"]
+#[allow(dead_code, reason = "the server is alone here")]
+mod stage;
 #[path = "stream/talker.rs"]
-#[allow(dead_code, reason = "the peer is not measured here")]
+#[allow(dead_code, reason = "no peer is measured here")]
 mod talker;
 #[path = "stream/wire.rs"]
+#[allow(dead_code, reason = "no peer is measured here")]
 mod wire;
 #[path = "stream/work.rs"]
 #[allow(dead_code, reason = "one kind of work is enough here")]
@@ -26,22 +33,24 @@ mod work;
 
 use std::{env, time::Duration};
 
+use crate::bowline::Bowline;
 use anyhow::{Context as _, Result, bail, ensure};
 use collector::{Collector, Manner};
 use served::Served;
-use talker::Side;
-use work::{Clock, Sample, Work};
+use stage::Stage;
+use work::{Clock, FanOut, Pace, Sample, Work};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// One event to so many connections, the next when all have it: each wait is that of the last.
-const WORK: Work = Work::FanOut { subscribers: 20, burst: 1 };
+const WORK: Work = Work::FanOut(FanOut::to(20, Pace::Burst(1)));
 
 /// A server under one condition, and what was seen of it.
 struct Case {
     name: &'static str,
     server: Served,
+    stage: Stage,
     samples: Vec<Sample>,
     /// Resident memory after the first round and the last, KiB.
     resident: (u64, u64),
@@ -89,7 +98,7 @@ async fn measure(rounds: usize, clock: Clock) -> Result<()> {
     for round in 0..rounds {
         for turn in 0..count {
             let case = &mut cases[(round + turn) % count];
-            let sample = WORK.measure(Side::Bowline, &(&case.server).into(), &format!("traces.{round}"), clock).await;
+            let sample = WORK.measure(&case.stage, &format!("traces.{round}"), clock).await;
             case.samples.push(sample.with_context(|| case.name)?);
             let resident = case.server.resident_kib();
             case.resident = (if round == 0 { resident } else { case.resident.0 }, resident);
@@ -101,7 +110,8 @@ async fn measure(rounds: usize, clock: Clock) -> Result<()> {
 
 fn case(name: &'static str, collector: Option<Collector>, settings: &[(&str, &str)]) -> Case {
     let server = Served::bowline(cpu::on_server_core(env!("CARGO_BIN_EXE_bowline")), settings);
-    Case { name, server, samples: Vec::new(), resident: (0, 0), _collector: collector }
+    let stage = Stage::alone(Bowline::dial, server.address, server.child.id());
+    Case { name, server, stage, samples: Vec::new(), resident: (0, 0), _collector: collector }
 }
 
 /// Ratios are taken to the first case in the same round; the second, which is the same, shows the noise.
@@ -117,8 +127,8 @@ fn report(cases: &[Case], rounds: usize, clock: &Clock) {
         let ratio = |measure: fn(&Sample) -> f64| {
             median(case.samples.iter().zip(&cases[0].samples).map(|(own, off)| measure(own) / measure(off)))
         };
-        let p50: fn(&Sample) -> f64 = |sample| percentile(sample, 50);
-        let p99: fn(&Sample) -> f64 = |sample| percentile(sample, 99);
+        let p50: fn(&Sample) -> f64 = |sample| sample.percentile(50.0);
+        let p99: fn(&Sample) -> f64 = |sample| sample.percentile(99.0);
         let (first, last) = (case.resident.0 as f64 / 1024.0, case.resident.1 as f64 / 1024.0);
         println!(
             "| {} | {:.0} | {:.0} | {:.3} | {:.2} | {:.3} | {first:.1}, {last:.1} |",
@@ -126,20 +136,10 @@ fn report(cases: &[Case], rounds: usize, clock: &Clock) {
             of(p50),
             of(p99),
             ratio(p99),
-            of(cpu_cost),
-            ratio(cpu_cost),
+            of(Sample::cost),
+            ratio(Sample::cost),
         );
     }
-}
-
-fn cpu_cost(sample: &Sample) -> f64 {
-    sample.server.as_secs_f64() * 1e6 / sample.messages as f64
-}
-
-fn percentile(sample: &Sample, percent: usize) -> f64 {
-    let mut waits = sample.waits.clone();
-    waits.sort_unstable();
-    f64::from(waits[waits.len() * percent / 100])
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

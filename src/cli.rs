@@ -1,5 +1,6 @@
 //! The command line: everything but `serve`, `config` and `doctor` stands on the client library alone.
 
+mod bench;
 mod chat;
 mod check;
 mod config;
@@ -76,6 +77,7 @@ enum Command {
     Presence(presence::Args),
     Probe(probe::Args),
     Check(check::Args),
+    Bench(bench::Args),
     Doctor(doctor::Args),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: bowline completions bash > ~/.local/share/bash-completion/completions/bowline")]
@@ -114,6 +116,7 @@ pub fn run() -> ExitCode {
             Err(stop) => end(Err(stop)),
         },
         Command::Check(args) => end(check::run(args)),
+        Command::Bench(args) => end(block_on(bench::run(args))),
         Command::Doctor(args) => end(block_on(doctor::run(args))),
         Command::Completions { shell } => end(completions(shell)),
     }

@@ -4,7 +4,7 @@ use std::{process::Command, rc::Rc};
 
 use anyhow::{Context as _, Result};
 
-use crate::{balancer::Balancer, served::Served, servers::Servers, work::Stage};
+use crate::{balancer::Balancer, bowline::Bowline, served::Served, servers::Servers, stage::Stage};
 
 /// Streams are kept on so many servers.
 const COPIES: &str = "BOWLINE__BROKER__NATS__REPLICAS";
@@ -105,8 +105,9 @@ impl Contender {
         let address = |n: usize| self.replicas[n].address;
         let servers = self.replicas.iter().map(|replica| replica.child.id()).collect();
         Stage {
-            publish: address(publish),
-            receive: address(receive),
+            dial: Bowline::dial,
+            clients: address(receive),
+            publishers: address(publish),
             servers,
             brokers: self.brokers(),
             has_own_core: false,

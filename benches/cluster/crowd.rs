@@ -7,11 +7,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Result, ensure};
-use bowline::checker::{
+use ::bowline::checker::{
     self, Floor, Options,
     history::{Op, Outcome, Record},
 };
+use anyhow::{Result, ensure};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -71,7 +71,7 @@ pub async fn hold(contender: &Contender, shape: &Shape) -> Result<Held> {
     ensure!(losses.is_empty(), "clients were cut off: {losses:?}");
     fleet.end().await;
     contender.hide(&balancer).await;
-    judge(history.take(), stage.receive, shape, contender.is_shared(), 0).await?;
+    judge(history.take(), stage.clients, shape, contender.is_shared(), 0).await?;
     Ok(Held {
         sessions: shape.sessions,
         topics: shape.topics().len(),

@@ -1,74 +1,162 @@
-//! The table: medians of the rounds, and the ratio taken pair by pair.
+//! What is made of the figures: tables as they come, and what is recorded of a run.
 
-#![allow(clippy::print_stdout, reason = "the table is what a benchmark is for")]
+use std::{fs, path::Path};
 
-use crate::{
-    talker::PAYLOAD,
-    work::{Clock, Sample},
-};
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
-/// The table, a line for each kind of work. The first of the contenders is compared with each of the others.
-pub struct Table {
-    contenders: Vec<&'static str>,
+use crate::{figures::Figures, plot};
+
+/// One kind of work, measured.
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// What was done.
+    pub says: &'static str,
+    /// What the first figure is.
+    pub of: &'static str,
+    /// Who did it, each in the same rounds.
+    pub columns: Vec<Column>,
 }
 
-impl Table {
-    /// Says what the table is, and begins it.
-    pub fn begin(contenders: Vec<&'static str>, clock: &Clock, rounds: usize) -> Self {
-        println!(
-            "Server on one core, generator on another; {PAYLOAD} B payload; {rounds} rounds of {:?} each, in turns, after \
-             {:?} of warm-up.\nCPU is the server's own time per message (for fan-out: per delivery), median of the rounds; a \
-             ratio is {}'s to another's\nin the same round, median (least to most). Every answer was there, once and in \
-             order, or this would have stopped.\n",
-            clock.length, clock.warm_up, contenders[0]
-        );
-        let each = |what: &str| contenders.iter().map(|name| format!("{name} {what}")).collect::<Vec<_>>();
-        let to = contenders[1..].iter().map(|name| format!("to {name}")).collect();
-        let last = vec!["generator µs".to_owned(), format!("wait p50 µs, {}", contenders.join(" / "))];
-        let columns = [vec!["work".to_owned()], each("µs"), to, each("/s"), last].concat();
-        println!("| {} |", columns.join(" | "));
-        println!("|{}", "---|".repeat(columns.len()));
-        Self { contenders }
+/// One who did it.
+pub struct Column {
+    /// Its name.
+    pub label: String,
+    /// What each round found.
+    pub rounds: Vec<Figures>,
+}
+
+/// Median, least and most.
+#[derive(Clone, Copy)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        Self { median: values[values.len() / 2], least: values[0], most: values[values.len() - 1] }
     }
 
-    /// All samples of one kind of work: of each contender, in the order they were taken.
-    pub fn line(&self, name: &str, samples: &[Vec<Sample>]) {
-        assert_eq!(samples.len(), self.contenders.len());
-        let (first, others) = samples.split_first().expect("contenders");
-        let costs = samples.iter().map(|all| format!("{:.2}", median(all.iter().map(cost)))).collect();
-        let rates = samples.iter().map(|all| format!("{:.0}", median(all.iter().map(rate)))).collect();
-        let generator = median(first.iter().map(|s| s.generator.as_secs_f64() * 1e6 / s.messages as f64));
-        let waits = samples.iter().map(|all| wait(all)).collect::<Vec<_>>().join(" / ");
-        let ratios = others.iter().map(|other| ratio(first, other)).collect();
-        let cells = [vec![name.to_owned()], costs, ratios, rates, vec![format!("{generator:.2}"), waits]].concat();
-        println!("| {} |", cells.join(" | "));
+    fn text(self) -> String {
+        format!("**{}** ({} to {})", short(self.median), short(self.least), short(self.most))
+    }
+
+    fn json(self) -> Value {
+        json!({ "median": self.median, "least": self.least, "most": self.most })
     }
 }
 
-/// Round by round.
-fn ratio(first: &[Sample], other: &[Sample]) -> String {
-    let ratios: Vec<f64> = first.iter().zip(other).map(|(a, b)| cost(a) / cost(b)).collect();
-    let (least, most) = ratios.iter().fold((f64::MAX, 0.0_f64), |(low, high), &r| (low.min(r), high.max(r)));
-    format!("**{:.2}** ({least:.2} to {most:.2})", median(ratios.into_iter()))
+impl Column {
+    /// One of the figures, over the rounds.
+    pub fn spread(&self, figure: usize) -> Spread {
+        Spread::of(self.rounds.iter().map(|figures| figures[figure].value))
+    }
+
+    /// What another's figure is to be multiplied with to become this one's, round by round.
+    fn to(&self, other: &Self, figure: usize) -> Spread {
+        Spread::of(self.rounds.iter().zip(&other.rounds).map(|(a, b)| a[figure].value / b[figure].value))
+    }
 }
 
-/// Microseconds of the server's CPU per message.
-fn cost(sample: &Sample) -> f64 {
-    sample.server.as_secs_f64() * 1e6 / sample.messages as f64
+impl Row {
+    /// As Markdown.
+    pub fn table(&self) -> String {
+        let first = &self.columns[0];
+        let more: Vec<&str> = first.rounds[0].iter().skip(1).map(|figure| figure.what).collect();
+        let head = [&["", self.of, "ratio"], &more[..]].concat();
+        let mut text = format!("### {}\n\n{}.\n\n| {} |\n", self.name, self.says, head.join(" | "));
+        text += &format!("|{}\n", "---|".repeat(head.len()));
+        for (n, column) in self.columns.iter().enumerate() {
+            let ratio = if n == 0 { String::new() } else { first.to(column, 0).text() };
+            let mut cells = vec![column.label.clone(), column.spread(0).text(), ratio];
+            cells.extend((1..=more.len()).map(|figure| short(column.spread(figure).median)));
+            text += &format!("| {} |\n", cells.join(" | "));
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let columns: Vec<Value> = self.columns.iter().map(|column| self.column_json(column)).collect();
+        json!({ "name": self.name, "work": self.says, "compared": self.of, "contenders": columns })
+    }
+
+    fn column_json(&self, column: &Column) -> Value {
+        let figures: Vec<Value> = (0..column.rounds[0].len())
+            .map(|figure| {
+                let samples: Vec<f64> = column.rounds.iter().map(|figures| figures[figure].value).collect();
+                let mut value = column.spread(figure).json();
+                value["figure"] = column.rounds[0][figure].what.into();
+                value["samples"] = samples.into();
+                // What has no value where it is not done has no ratio either.
+                let ratio = self.columns[0].to(column, figure);
+                value["ratio"] = if ratio.median.is_finite() { ratio.json() } else { Value::Null };
+                value
+            })
+            .collect();
+        json!({ "name": column.label, "figures": figures })
+    }
 }
 
-fn rate(sample: &Sample) -> f64 {
-    sample.messages as f64 / sample.wall.as_secs_f64()
+/// With as many digits as mean something.
+pub fn short(value: f64) -> String {
+    let digits = match value.abs() {
+        10_000.0.. => return grouped(value),
+        100.0.. => 0,
+        10.0.. => 1,
+        _ => 2,
+    };
+    format!("{value:.digits$}")
 }
 
-/// Median of all waits; `-` for work that does not wait for each message.
-fn wait(samples: &[Sample]) -> String {
-    let all: Vec<f64> = samples.iter().flat_map(|sample| sample.waits.iter().copied().map(f64::from)).collect();
-    if all.is_empty() { "-".to_owned() } else { format!("{:.0}", median(all.into_iter())) }
+/// With commas between thousands.
+fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n) % 3 == 0 && !text.ends_with('-') {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// Writes `stream.json`, `stream.md` and `stream.svg`.
+pub fn record(folder: &Path, machine: &Value, method: &str, rows: &[Row]) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let write = |name: &str, text: String| {
+        fs::write(folder.join(name), text).with_context(|| format!("{name} in {}", folder.display()))
+    };
+    let all: Vec<Value> = rows.iter().map(Row::json).collect();
+    let json = json!({ "machine": machine, "method": method, "works": all });
+    write("stream.json", format!("{json:#}\n"))?;
+    write("stream.svg", plot::svg(rows))?;
+    let versions = machine["versions"].as_object().into_iter().flatten();
+    let versions: Vec<String> =
+        versions.map(|(name, version)| format!("{name} ({})", version.as_str().unwrap_or("unknown"))).collect();
+    let said = |key: &str| machine[key].as_str().unwrap_or("unknown").to_owned();
+    let mut text = format!(
+        "# Figures of one run\n\nWritten by `make bench`; what is measured, how, and what the figures do not say: \
+         [benches](../../benches/README.md).\nEverything, each sample included, is in [stream.json](stream.json).\n\n\
+         {}, commit {}, {}, {} cores, {} MiB, {}, {}.\nMeasured: {}.\n\n{method}\n\n\
+         ![Bars of the first figure of each table](stream.svg)\n",
+        said("date"),
+        said("commit"),
+        said("cpu"),
+        machine["cores"],
+        machine["memory_mib"],
+        said("kernel"),
+        said("compiler"),
+        versions.join(", "),
+    );
+    for row in rows {
+        text += &format!("\n{}", row.table());
+    }
+    write("stream.md", text)
 }

@@ -1,24 +1,13 @@
-//! A client of either server: sends numbered messages, and says which numbers came back, checking order on the way.
+//! A client of any of the servers: sends numbered messages, and says which numbers came back, checking order on the way.
 
-use std::{io, net::SocketAddr};
+use std::io;
 
-use bowline::proto::v1;
-use bytes::{Bytes, BytesMut};
-use prost::Message;
+use futures_util::future::try_join_all;
 
-use crate::{peer::Blob, wire::Wire};
+use crate::{socket::Socket, stage::Stage};
 
 /// Bytes of a message's content; its number stands in the first eight.
 pub const PAYLOAD: usize = 64;
-
-/// Who is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// `bowline serve`.
-    Bowline,
-    /// The bare tonic service of `peer.rs`.
-    Peer,
-}
 
 /// What a talker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,151 +20,122 @@ pub enum Role {
     Subscriber,
 }
 
-/// One client on one connection, with one session.
+/// How much there is on one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Calls; of a server that knows none, as many subscriptions.
+    pub streams: usize,
+    /// Sessions in each of them. A server that knows none has as many streams instead.
+    pub sessions: usize,
+    /// Whether the kernel takes little for it that it does not read.
+    pub small: bool,
+}
+
+impl Shape {
+    /// One of everything.
+    pub const ONE: Self = Self { streams: 1, sessions: 1, small: false };
+
+    /// How many there are that receive.
+    pub fn receivers(self) -> usize {
+        self.streams * self.sessions
+    }
+}
+
+/// How one kind of server is talked to.
+pub trait Dialect {
+    /// What carries it.
+    fn socket(&mut self) -> &mut Socket;
+    /// Queues the message of this number.
+    fn queue(&mut self, number: u64);
+    /// Takes one message that has been read, if there is one.
+    fn take(&mut self, numbers: &mut Numbers) -> io::Result<bool>;
+}
+
+/// Which numbers have come.
+pub struct Numbers {
+    /// The newest that each receiver has.
+    newest: Vec<u64>,
+    /// All that all of them have.
+    count: u64,
+}
+
+impl Numbers {
+    /// Of so many receivers, none of which has anything.
+    pub fn new(receivers: usize) -> Self {
+        Self { newest: vec![0; receivers], count: 0 }
+    }
+
+    /// How many all of them have.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// A receiver has a message of this content. Numbers rise by one: nothing was lost, doubled or reordered.
+    pub fn take(&mut self, receiver: usize, content: &[u8]) -> io::Result<()> {
+        let number = content.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let newest = &mut self.newest[receiver];
+        if number != *newest + 1 {
+            return Err(io::Error::other(format!("{number} came after {newest}")));
+        }
+        *newest = number;
+        self.count += 1;
+        Ok(())
+    }
+}
+
+/// The content of the message of this number.
+pub fn content(number: u64) -> [u8; PAYLOAD] {
+    let mut content = [0; PAYLOAD];
+    content[..8].copy_from_slice(&number.to_le_bytes());
+    content
+}
+
+/// One client on one connection.
 pub struct Talker {
-    wire: Wire,
-    side: Side,
-    role: Role,
+    dialect: Box<dyn Dialect>,
     sent: u64,
-    /// Bowline: the session's cursor.
-    cursor: u64,
-    /// The newest number that came.
-    seen: u64,
+    numbers: Numbers,
 }
 
 impl Talker {
-    /// Connects, and waits until the server is ready for it.
-    pub async fn open(side: Side, address: SocketAddr, role: Role, topic: &str) -> io::Result<Self> {
-        let path = match (side, role) {
-            (Side::Bowline, _) => "/bowline.v1.StreamService/StreamData",
-            (Side::Peer, Role::Echo) => "/peer.Peer/Echo",
-            (Side::Peer, Role::Publisher) => "/peer.Peer/Publish",
-            (Side::Peer, Role::Subscriber) => "/peer.Peer/Subscribe",
-        };
-        let wire = Wire::call(address, path, &[]).await?;
-        let mut talker = Self { wire, side, role, sent: 0, cursor: 0, seen: 0 };
-        match side {
-            Side::Bowline => talker.open_session(topic).await?,
-            // An empty message says that it has been subscribed.
-            Side::Peer if role == Role::Subscriber => drop(talker.wire.next().await?),
-            Side::Peer => {}
-        }
-        Ok(talker)
+    /// Connects, and waits until the server is ready for it. Each session of a publisher has a topic of its own, if it
+    /// has several.
+    pub async fn open(stage: &Stage, role: Role, topic: &str, shape: Shape) -> io::Result<Self> {
+        let dialect = stage.open(role, topic, shape).await?;
+        Ok(Self { dialect, sent: 0, numbers: Numbers::new(shape.receivers()) })
     }
 
-    async fn open_session(&mut self, topic: &str) -> io::Result<()> {
-        self.request(0, v1::stream_data_request::Frame::Hello(v1::Hello::default()));
-        let mode = match self.role {
-            Role::Echo => v1::SessionMode::Unspecified,
-            Role::Publisher => v1::SessionMode::PublishOnly,
-            Role::Subscriber => v1::SessionMode::ReadOnly,
-        };
-        let open = v1::OpenSession {
-            session: 1,
-            session_id: "bench".into(),
-            topic: topic.into(),
-            mode: mode.into(),
-            ..Default::default()
-        };
-        self.request(0, v1::stream_data_request::Frame::OpenSession(Box::new(open)));
-        loop {
-            match self.response().await? {
-                v1::stream_data_response::Frame::SessionOpened(opened) => {
-                    self.cursor = opened.start.map_or(0, |start| start.offset);
-                    return Ok(());
-                }
-                v1::stream_data_response::Frame::SessionClosed(closed) => {
-                    return Err(io::Error::other(format!("{topic}: {closed:?}")));
-                }
-                _ => {}
-            }
+    /// Opens so many; some at once, as the backlog of a server allows.
+    pub async fn open_all(stage: &Stage, role: Role, topic: &str, shape: Shape, count: usize) -> io::Result<Vec<Self>> {
+        const AT_ONCE: usize = 64;
+        let mut all = Vec::with_capacity(count);
+        while all.len() < count {
+            let batch = (count - all.len()).min(AT_ONCE);
+            all.extend(try_join_all((0..batch).map(|_| Self::open(stage, role, topic, shape))).await?);
         }
+        Ok(all)
     }
 
     /// Queues the next number.
     pub fn send(&mut self) {
         self.sent += 1;
-        let mut payload = BytesMut::zeroed(PAYLOAD);
-        payload[..8].copy_from_slice(&self.sent.to_le_bytes());
-        let payload = payload.freeze();
-        match self.side {
-            Side::Peer => self.wire.queue(&Blob { data: payload }),
-            Side::Bowline => {
-                let event = v1::NewEvent { payload, ..Default::default() };
-                let publish = v1::Publish { session: 1, seq: self.sent, event: Some(event) };
-                let request_id = if self.role == Role::Publisher { self.sent } else { 0 };
-                self.request(request_id, v1::stream_data_request::Frame::Publish(publish));
-            }
-        }
+        self.dialect.queue(self.sent);
     }
 
     /// Writes what is queued, and waits until something has come: how many numbers.
     pub async fn receive(&mut self) -> io::Result<u64> {
-        let before = self.seen;
+        let before = self.numbers.count;
         loop {
-            while let Some(message) = self.wire.ready() {
-                self.take(message)?;
+            while self.dialect.take(&mut self.numbers)? {}
+            if self.numbers.count > before {
+                return Ok(self.numbers.count - before);
             }
-            if self.seen > before {
-                return Ok(self.seen - before);
-            }
-            self.wire.read().await?;
+            self.dialect.socket().read().await?;
         }
     }
 
-    /// How many numbers have come in all: as order is checked, the newest of them.
+    /// How many numbers have come in all: where there is one receiver, the newest of them.
     pub fn seen(&self) -> u64 {
-        self.seen
+        self.numbers.count
     }
-
-    fn take(&mut self, message: Bytes) -> io::Result<()> {
-        if self.side == Side::Peer {
-            return self.number(&Blob::decode(message).map_err(io::Error::other)?.data);
-        }
-        match decode(message)? {
-            v1::stream_data_response::Frame::Delivery(delivery) => {
-                if delivery.prev != self.cursor {
-                    return Err(io::Error::other(format!("chain: {} after {}", delivery.prev, self.cursor)));
-                }
-                for event in delivery.events {
-                    self.cursor = event.offset;
-                    self.number(&event.payload)?;
-                }
-            }
-            v1::stream_data_response::Frame::Reply(reply) if reply.failure.is_none() => {
-                self.number(&reply.request_id.to_le_bytes())?;
-            }
-            v1::stream_data_response::Frame::Heartbeat(heartbeat) => {
-                if heartbeat.reply_requested {
-                    let answer = v1::Heartbeat { nonce: heartbeat.nonce, ..Default::default() };
-                    self.request(0, v1::stream_data_request::Frame::Heartbeat(answer));
-                }
-            }
-            other => return Err(io::Error::other(format!("unexpected: {other:?}"))),
-        }
-        Ok(())
-    }
-
-    /// Numbers rise by one: nothing was lost, doubled or reordered.
-    fn number(&mut self, payload: &[u8]) -> io::Result<()> {
-        let number = payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        if number != self.seen + 1 {
-            return Err(io::Error::other(format!("{number} came after {}", self.seen)));
-        }
-        self.seen = number;
-        Ok(())
-    }
-
-    fn request(&mut self, request_id: u64, frame: v1::stream_data_request::Frame) {
-        self.wire.queue(&v1::StreamDataRequest { request_id, frame: Some(frame) });
-    }
-
-    async fn response(&mut self) -> io::Result<v1::stream_data_response::Frame> {
-        decode(self.wire.next().await?)
-    }
-}
-
-fn decode(message: Bytes) -> io::Result<v1::stream_data_response::Frame> {
-    let response = v1::StreamDataResponse::decode(message).map_err(io::Error::other)?;
-    response.frame.ok_or_else(|| io::Error::other("an empty frame"))
 }

@@ -1,13 +1,18 @@
-//! The work measured, each the same for either server.
+//! Work by messages, each the same for every server.
 
-use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+    time::Duration,
+};
 
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use crate::{
-    cpu,
-    served::Served,
-    talker::{Role, Side, Talker},
+    cpu, served,
+    stage::Stage,
+    talker::{Role, Shape, Talker},
 };
 
 /// What a server is made to do.
@@ -17,32 +22,40 @@ pub enum Work {
     PingPong,
     /// So many messages in flight on each of so many connections, each sent back.
     Echo { connections: usize, window: u64 },
-    /// The same, but stored and acknowledged instead of sent back. The peer stores nothing; its echo acknowledges.
-    Publish { connections: usize, window: u64 },
-    /// One publisher, so many subscribers; the next burst goes out when everybody has the last one.
-    FanOut { subscribers: usize, burst: u64 },
+    /// The same, but stored and acknowledged instead of sent back. The peers store nothing; an echo acknowledges. With
+    /// several sessions on each connection they take turns, and each has a topic of its own.
+    Publish { connections: usize, sessions: usize, window: u64 },
+    /// One publisher, many who receive.
+    FanOut(FanOut),
 }
 
-/// Who does it.
-#[derive(Debug, Clone)]
-pub struct Stage {
-    /// Where messages are sent to.
-    pub publish: SocketAddr,
-    /// Where subscribers are.
-    pub receive: SocketAddr,
-    /// The processes of the servers.
-    pub servers: Vec<u32>,
-    /// Those of their broker.
-    pub brokers: Vec<u32>,
-    /// Whether a core is the generator's alone.
-    pub has_own_core: bool,
+/// See `Work::FanOut`.
+#[derive(Debug, Clone, Copy)]
+pub struct FanOut {
+    /// Of subscribers that read.
+    pub connections: usize,
+    /// Of each.
+    pub shape: Shape,
+    /// Connections beside them that have stopped reading.
+    pub stopped: usize,
+    /// When the publisher publishes.
+    pub pace: Pace,
 }
 
-impl From<&Served> for Stage {
-    /// One server, on the other core.
-    fn from(server: &Served) -> Self {
-        let (address, servers) = (server.address, vec![server.child.id()]);
-        Self { publish: address, receive: address, servers, brokers: Vec::new(), has_own_core: true }
+/// See the variants.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// So many at once, the next as soon as everybody has the last. A wait is that of the last subscriber.
+    Burst(u64),
+    /// One each time, whatever has become of those before. A wait is that of each delivery, from when its event was due:
+    /// so that a server that stops is charged for all that it kept waiting.
+    Every(Duration),
+}
+
+impl FanOut {
+    /// To so many connections.
+    pub const fn to(connections: usize, pace: Pace) -> Self {
+        Self { connections, shape: Shape::ONE, stopped: 0, pace }
     }
 }
 
@@ -68,86 +81,126 @@ pub struct Sample {
     pub generator: Duration,
     /// The measured time.
     pub wall: Duration,
-    /// Microseconds of each round trip, or until the last subscriber had a burst; only of work that waits for each.
+    /// Microseconds of each wait, ascending; only of work that waits for each.
     pub waits: Vec<u32>,
+    /// The servers' memory at the end, KiB.
+    pub resident_kib: u64,
+}
+
+impl Sample {
+    /// Microseconds of the servers' CPU per message.
+    pub fn cost(&self) -> f64 {
+        self.server.as_secs_f64() * 1e6 / self.messages as f64
+    }
+
+    /// Of the waits, in microseconds. There must be some.
+    pub fn percentile(&self, percent: f64) -> f64 {
+        let place = (self.waits.len() as f64 * percent / 100.0) as usize;
+        f64::from(self.waits[place.min(self.waits.len() - 1)])
+    }
 }
 
 /// What the parts of the work count together.
 #[derive(Clone, Default)]
 struct Tally {
     messages: Rc<Cell<u64>>,
-    waits: Rc<Cell<Vec<u32>>>,
+    waits: Rc<RefCell<Vec<u32>>>,
 }
 
 impl Work {
     /// Opens connections to the servers, warms up, and measures. An answer that is lost, doubled or out of order is an
-    /// error. `topic` is one that has not been used before.
-    pub async fn measure(self, side: Side, stage: &Stage, topic: &str, clock: Clock) -> io::Result<Sample> {
+    /// error. `topic` is one that has not been used before, or is only published to.
+    pub async fn measure(self, stage: &Stage, topic: &str, clock: Clock) -> io::Result<Sample> {
         let (mut jobs, tally) = (JoinSet::new(), Tally::default());
         if stage.has_own_core {
-            // Busy, not asleep: waking a sleeping generator would be paid by each send of the server.
-            jobs.spawn_local(async {
-                loop {
-                    tokio::task::yield_now().await;
-                }
-            });
+            stay_awake(&mut jobs);
         }
-        self.start(side, stage, topic, &tally, &mut jobs).await?;
+        self.start(stage, topic, &tally, &mut jobs).await?;
         until(Instant::now() + clock.warm_up, &mut jobs).await?;
         let used = || (cpu::used_by("self"), cpu::used_by_all(&stage.servers), cpu::used_by_all(&stage.brokers));
         let (begun, (own, servers, brokers)) = (Instant::now(), used());
         let already = tally.messages.get();
-        tally.waits.set(Vec::new());
+        tally.waits.take();
         until(begun + clock.length, &mut jobs).await?;
         let after = used();
-        Ok(Sample {
+        let mut sample = Sample {
             messages: tally.messages.get() - already,
             server: after.1 - servers,
             broker: after.2 - brokers,
             generator: after.0 - own,
             wall: begun.elapsed(),
             waits: tally.waits.take(),
-        })
+            resident_kib: stage.servers.iter().map(|process| served::resident_kib(*process)).sum(),
+        };
+        sample.waits.sort_unstable();
+        if sample.messages == 0 {
+            return Err(io::Error::other("nothing came"));
+        }
+        Ok(sample)
     }
 
-    async fn start(self, side: Side, stage: &Stage, topic: &str, tally: &Tally, jobs: &mut Jobs) -> io::Result<()> {
-        let Stage { publish, receive, .. } = *stage;
+    async fn start(self, stage: &Stage, topic: &str, tally: &Tally, jobs: &mut Jobs) -> io::Result<()> {
         match self {
             Self::PingPong => {
-                let talker = Talker::open(side, publish, Role::Echo, &format!("echo.{topic}")).await?;
+                let talker = Talker::open(stage, Role::Echo, &format!("echo.{topic}"), Shape::ONE).await?;
                 jobs.spawn_local(pump(talker, 1, tally.clone()));
             }
             Self::Echo { connections, window } => {
                 for n in 0..connections {
-                    let talker = Talker::open(side, publish, Role::Echo, &format!("echo.{topic}.{n}")).await?;
+                    let talker = Talker::open(stage, Role::Echo, &format!("echo.{topic}.{n}"), Shape::ONE).await?;
                     jobs.spawn_local(pump(talker, window, tally.clone()));
                 }
             }
-            Self::Publish { connections, window } => {
+            Self::Publish { connections, sessions, window } => {
+                let shape = Shape { sessions, ..Shape::ONE };
                 for n in 0..connections {
-                    let talker = Talker::open(side, publish, Role::Publisher, &format!("bench.{topic}.{n}")).await?;
+                    let talker = Talker::open(stage, Role::Publisher, &format!("bench.{topic}.{n}"), shape).await?;
                     jobs.spawn_local(pump(talker, window, tally.clone()));
                 }
             }
-            Self::FanOut { subscribers, burst } => {
-                let topic = format!("bench.{topic}");
-                let all = Rc::new(Audience { missing: Cell::new(0), complete: Notify::new() });
-                for _ in 0..subscribers {
-                    let talker = Talker::open(side, receive, Role::Subscriber, &topic).await?;
-                    jobs.spawn_local(listen(talker, all.clone(), tally.clone()));
-                }
-                let publisher = Talker::open(side, publish, Role::Publisher, &topic).await?;
-                jobs.spawn_local(broadcast(publisher, subscribers as u64, burst, all, tally.clone()));
-            }
+            Self::FanOut(fan_out) => fan_out.start(stage, &format!("bench.{topic}"), tally, jobs).await?,
         }
         Ok(())
     }
 }
 
-type Jobs = JoinSet<io::Result<()>>;
+impl FanOut {
+    async fn start(self, stage: &Stage, topic: &str, tally: &Tally, jobs: &mut Jobs) -> io::Result<()> {
+        let audience = Rc::new(Audience::default());
+        for talker in Talker::open_all(stage, Role::Subscriber, topic, self.shape, self.connections).await? {
+            jobs.spawn_local(listen(talker, self.pace, audience.clone(), tally.clone()));
+        }
+        let small = Shape { small: true, ..self.shape };
+        for talker in Talker::open_all(stage, Role::Subscriber, topic, small, self.stopped).await? {
+            jobs.spawn_local(async move {
+                let _held = talker;
+                std::future::pending().await
+            });
+        }
+        let receivers = (self.connections * self.shape.receivers()) as u64;
+        let publisher = Talker::open(stage, Role::Publisher, topic, Shape::ONE).await?;
+        match self.pace {
+            Pace::Burst(burst) => jobs.spawn_local(broadcast(publisher, receivers, burst, audience, tally.clone())),
+            Pace::Every(interval) => jobs.spawn_local(keep_pace(publisher, interval, audience)),
+        };
+        Ok(())
+    }
+}
 
-/// Lets the work run; it never ends by itself but with an error.
-async fn until(moment: Instant, jobs: &mut Jobs) -> io::Result<()> {
+/// What goes on at once. None of it ends by itself but with an error.
+pub type Jobs = JoinSet<io::Result<()>>;
+
+/// Busy, not asleep: waking a sleeping generator would be paid by each send of the server.
+pub fn stay_awake(jobs: &mut Jobs) {
+    jobs.spawn_local(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// Lets the work run until then.
+pub async fn until(moment: Instant, jobs: &mut Jobs) -> io::Result<()> {
     match tokio::time::timeout_at(moment, jobs.join_next()).await {
         Err(_) => Ok(()),
         Ok(Some(Ok(result))) => result,
@@ -171,34 +224,45 @@ async fn pump(mut talker: Talker, window: u64, tally: Tally) -> io::Result<()> {
     }
 }
 
-/// Deliveries still to come of the burst that is out.
+/// Whoever receives.
+#[derive(Default)]
 struct Audience {
+    /// Deliveries still to come of the burst that is out.
     missing: Cell<u64>,
     complete: Notify,
+    /// When the first event of those that keep a pace was due.
+    first: Cell<Option<Instant>>,
 }
 
-async fn listen(mut talker: Talker, all: Rc<Audience>, tally: Tally) -> io::Result<()> {
+async fn listen(mut talker: Talker, pace: Pace, audience: Rc<Audience>, tally: Tally) -> io::Result<()> {
     loop {
         let received = talker.receive().await?;
         tally.messages.set(tally.messages.get() + received);
-        all.missing.set(all.missing.get() - received);
-        if all.missing.get() == 0 {
-            all.complete.notify_one();
+        match (pace, audience.first.get()) {
+            (Pace::Every(interval), Some(first)) => {
+                for number in talker.seen() - received..talker.seen() {
+                    note(&tally, first + interval * u32::try_from(number).unwrap_or(u32::MAX));
+                }
+            }
+            _ => audience.missing.set(audience.missing.get() - received),
+        }
+        if audience.missing.get() == 0 {
+            audience.complete.notify_one();
         }
     }
 }
 
 async fn broadcast(
     mut talker: Talker,
-    subscribers: u64,
+    receivers: u64,
     burst: u64,
-    all: Rc<Audience>,
+    audience: Rc<Audience>,
     tally: Tally,
 ) -> io::Result<()> {
     let mut sent = 0;
     loop {
         let begun = Instant::now();
-        all.missing.set(subscribers * burst);
+        audience.missing.set(receivers * burst);
         for _ in 0..burst {
             talker.send();
         }
@@ -210,15 +274,28 @@ async fn broadcast(
             io::Result::Ok(())
         };
         let delivered = async {
-            all.complete.notified().await;
+            audience.complete.notified().await;
             note(&tally, begun);
         };
         tokio::join!(answered, delivered).0?;
     }
 }
 
+/// Whoever reads must have one receiver to a connection: they tell by its count what number has come.
+async fn keep_pace(mut talker: Talker, interval: Duration, audience: Rc<Audience>) -> io::Result<()> {
+    let mut due = Instant::now();
+    audience.first.set(Some(due));
+    loop {
+        // By the clock itself: timers are a millisecond too coarse.
+        while Instant::now() < due {
+            tokio::task::yield_now().await;
+        }
+        talker.send();
+        talker.receive().await?;
+        due += interval;
+    }
+}
+
 fn note(tally: &Tally, begun: Instant) {
-    let mut all = tally.waits.take();
-    all.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
-    tally.waits.set(all);
+    tally.waits.borrow_mut().push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
 }

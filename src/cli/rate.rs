@@ -12,6 +12,13 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rate(f64);
 
+impl Rate {
+    /// As a number.
+    pub(super) fn per_second(self) -> f64 {
+        self.0
+    }
+}
+
 impl FromStr for Rate {
     type Err = String;
 

@@ -134,13 +134,17 @@ impl Outbox {
 
     /// Waits until the control queue has room. Cancel-safe.
     pub(super) async fn room(&self) {
-        loop {
+        // Nearly always: without a place among those who wait.
+        while !self.has_room() {
             let notified = self.room.notified();
-            if self.state.lock().control_frames < self.shared.config.queue_size {
-                return;
+            if !self.has_room() {
+                notified.await;
             }
-            notified.await;
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.state.lock().control_frames < self.shared.config.queue_size
     }
 
     /// Adds a session, and the frame that says so before anything of it. An alias that is in use is a protocol error.

@@ -1,5 +1,6 @@
 //! The command line as people and scripts use it: the real program, against a real server of its own.
 
+mod bench;
 mod check;
 #[cfg(feature = "nats")]
 pub(crate) mod doctor;

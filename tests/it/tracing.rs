@@ -23,11 +23,8 @@ async fn traced(settings: &[(&str, &str)]) -> (TestServer, Collector) {
 
 /// A server that exports to whatever is there. No trace begins by chance: one in a hundred publishes would.
 async fn exporting(url: &str, settings: &[(&str, &str)]) -> TestServer {
-    let own = [
-        ("telemetry.otlp.enabled", "true"),
-        ("telemetry.otlp.endpoint", url),
-        ("telemetry.traces.sample_ratio", "0"),
-    ];
+    let own =
+        [("telemetry.otlp.enabled", "true"), ("telemetry.otlp.endpoint", url), ("telemetry.traces.sample_ratio", "0")];
     TestServer::with(&own.iter().chain(settings).copied().collect::<Vec<_>>()).await
 }
 

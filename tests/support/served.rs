@@ -45,7 +45,12 @@ impl Served {
     }
 
     /// Starts any server that prints a line with `listening` and its address on stderr.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_saying(command, "listening")
+    }
+
+    /// Starts any server that prints a line with these words, in whatever case, and its address on stderr.
+    pub fn spawn_saying(mut command: Command, words: &str) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (sender, lines) = mpsc::sync_channel(1024);
@@ -62,11 +67,11 @@ impl Served {
             }
         });
         let mut served = Self { child, address: (Ipv4Addr::UNSPECIFIED, 0).into(), admin: None, lines: times };
-        let mut said = Vec::new();
+        let (mut said, words) = (Vec::new(), words.to_ascii_lowercase());
         while let Ok(line) = lines.recv_timeout(START) {
             match address_in(&line) {
                 Some(address) if line.contains("admin") => served.admin = Some(address),
-                Some(address) if line.contains("listening") => {
+                Some(address) if line.to_ascii_lowercase().contains(&words) => {
                     served.address = address;
                     return served;
                 }
@@ -82,10 +87,16 @@ impl Served {
     /// Its resident memory, KiB.
     #[allow(dead_code, reason = "not every test looks")]
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+        resident_kib(self.child.id())
     }
+}
+
+/// The resident memory of a process, KiB.
+#[allow(dead_code, reason = "not every test looks")]
+pub fn resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
 }
 
 impl Drop for Served {

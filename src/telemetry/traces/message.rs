@@ -121,6 +121,10 @@ impl Traces {
 impl Span {
     /// How the publish that it is of came out.
     pub fn published(&self, outcome: Result<&Published, &Failure>) {
+        // Most are of no span, and their ids are not put into words.
+        if !self.is_traced() {
+            return;
+        }
         match outcome {
             Ok(Published { cursor, duplicate, .. }) => {
                 self.set(MESSAGE, message_id(cursor.epoch, cursor.offset));

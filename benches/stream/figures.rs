@@ -1,0 +1,149 @@
+//! What is to be done, and what was found.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    contenders::{Programs, Server, Who},
+    idle, start, storm,
+    talker::{Role, Shape, Talker},
+    work::{Clock, Sample, Work},
+};
+
+/// One figure.
+#[derive(Debug, Clone, Copy)]
+pub struct Figure {
+    /// What it is.
+    pub what: &'static str,
+    /// Of that.
+    pub value: f64,
+}
+
+/// What one measurement found; the first is what contenders are compared by.
+pub type Figures = Vec<Figure>;
+
+/// Makes one.
+pub fn figure(what: &'static str, value: f64) -> Figure {
+    Figure { what, value }
+}
+
+/// Something that is measured.
+#[derive(Debug, Clone, Copy)]
+pub enum Task {
+    /// By one server in all rounds.
+    Work(Work),
+    /// By a new server in each round, which allows one address as many topics as it likes.
+    Many(Work),
+    /// Publishes to one topic that keeps so many events, and has them.
+    History(usize),
+    /// Memory of so many connections.
+    Connections(usize),
+    /// Memory of so many more sessions on each of so many connections.
+    Sessions { connections: usize, more: usize },
+    /// CPU time of so many connections that do nothing.
+    Quiet(usize),
+    /// So many subscribers come back.
+    Storm(usize),
+    /// How long a start takes.
+    Start,
+}
+
+impl From<Work> for Task {
+    fn from(work: Work) -> Self {
+        Self::Work(work)
+    }
+}
+
+/// One who is measured, with its server if that lives through all rounds.
+pub struct Measured<'a> {
+    /// Where programs are.
+    pub programs: &'a Programs,
+    /// Which server.
+    pub who: Who,
+    /// What it has to do.
+    pub task: Task,
+    /// Started when it is first needed.
+    pub server: Option<Server>,
+}
+
+impl Measured<'_> {
+    /// One round. `topic` is one that has not been used before.
+    pub async fn round(&mut self, topic: &str, clock: Clock) -> Result<Figures> {
+        match self.task {
+            Task::Work(work) => {
+                let server = self.lasting(&[]).await?;
+                Ok(of_traffic(&work.measure(&server.stage, topic, clock).await?))
+            }
+            Task::Many(work) => {
+                let server = self.new_server(&[("BOWLINE__TOPICS__MAX_PER_CLIENT", "0")])?;
+                Ok(of_traffic(&work.measure(&server.stage, topic, clock).await?))
+            }
+            Task::History(kept) => {
+                let server = self.with_history(kept).await?;
+                let work = Work::Publish { connections: 1, sessions: 1, window: WINDOW };
+                Ok(of_traffic(&work.measure(&server.stage, "history", clock).await?))
+            }
+            Task::Connections(count) => Ok(idle::connections(&self.new_server(&[])?, count).await?),
+            Task::Sessions { connections, more } => {
+                Ok(idle::sessions(&self.new_server(&[])?, connections, more).await?)
+            }
+            Task::Quiet(count) => Ok(idle::quiet(&self.new_server(&[])?, count).await?),
+            Task::Storm(count) => Ok(storm::measure(&self.new_server(&[])?, count).await?),
+            Task::Start => start::measure(self.programs, self.who).await,
+        }
+    }
+
+    fn new_server(&self, settings: &[(&str, &str)]) -> Result<Server> {
+        self.programs.start(self.who, settings)
+    }
+
+    async fn lasting(&mut self, settings: &[(&str, &str)]) -> Result<&Server> {
+        if self.server.is_none() {
+            self.server = Some(self.new_server(settings)?);
+        }
+        self.server.as_ref().context("a server")
+    }
+
+    /// A server whose topic `bench.history.0` is as full as it may be.
+    async fn with_history(&mut self, kept: usize) -> Result<&Server> {
+        if self.server.is_none() {
+            let mut file = tempfile::NamedTempFile::new()?;
+            writeln!(
+                file,
+                "[[topics.rules]]\npattern = \"bench.>\"\nclass = \"log\"\n\
+                 history = {{ max_events = {kept}, max_bytes = \"2GiB\", max_age = \"1day\" }}"
+            )?;
+            let path = file.path().to_str().context("a path of characters")?;
+            let server = self.new_server(&[("BOWLINE_CONFIG", path)])?;
+            let mut filler = Talker::open(&server.stage, Role::Publisher, "bench.history.0", Shape::ONE).await?;
+            while filler.seen() < kept as u64 {
+                (0..WINDOW).for_each(|_| filler.send());
+                let before = filler.seen();
+                while filler.seen() < before + WINDOW {
+                    filler.receive().await?;
+                }
+            }
+            self.server = Some(server);
+        }
+        self.lasting(&[]).await
+    }
+}
+
+/// Publishes in flight.
+const WINDOW: u64 = 64;
+
+fn of_traffic(sample: &Sample) -> Figures {
+    let each = sample.messages as f64;
+    let mut figures = vec![
+        figure("CPU µs", sample.cost()),
+        figure("per second", each / sample.wall.as_secs_f64()),
+        figure("generator's CPU µs", sample.generator.as_secs_f64() * 1e6 / each),
+        figure("memory, MiB", sample.resident_kib as f64 / 1024.0),
+    ];
+    if !sample.waits.is_empty() {
+        figures.push(figure("wait p50, µs", sample.percentile(50.0)));
+        figures.push(figure("wait p99, µs", sample.percentile(99.0)));
+    }
+    figures
+}

@@ -1,0 +1,106 @@
+//! Many subscribers lose their connections at once, and come back at once.
+
+use std::{io, time::Duration};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use tokio::time::Instant;
+
+use crate::{
+    bowline::{Bowline, Session},
+    contenders::{Server, Who},
+    cpu,
+    figures::{Figures, figure},
+    talker::{Dialect as _, Numbers, Role, Shape, Talker},
+};
+
+const TOPIC: &str = "bench.storm";
+/// Published before they leave, and while they are away.
+const EVENTS: u64 = 10;
+/// Until the server has seen that they have gone, and has done what it does then.
+const AWAY: Duration = Duration::from_secs(1);
+/// On their way at any moment: more than a server lets in at once, and less than its backlog, beyond which the kernel would
+/// have them wait for a second.
+const AT_ONCE: usize = 1000;
+/// Longer than a storm may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So many come back. Bowline's resume, and each must get what it missed, once and in order; those of others begin anew.
+pub async fn measure(server: &Server, count: usize) -> io::Result<Figures> {
+    let took = async {
+        if server.who == Who::Bowline { resume(server, count).await } else { begin_anew(server, count).await }
+    };
+    let (wall, used) = tokio::time::timeout(PATIENCE, took).await??;
+    Ok(vec![
+        figure("CPU µs", used.as_secs_f64() * 1e6 / count as f64),
+        figure("all back after, s", wall.as_secs_f64()),
+        figure("memory, MiB", server.served.resident_kib() as f64 / 1024.0),
+    ])
+}
+
+/// How long it took, and what CPU time of the server.
+async fn resume(server: &Server, count: usize) -> io::Result<(Duration, Duration)> {
+    let mut publisher = Talker::open(&server.stage, Role::Publisher, TOPIC, Shape::ONE).await?;
+    let there = at_once((0..count).map(|n| come(server, n, None))).await?;
+    publish(&mut publisher).await?;
+    let there = try_join_all(there.into_iter().map(|client| hear(client, EVENTS))).await?;
+    let places: Vec<Place> = there.into_iter().map(|(client, numbers)| (client.session(), numbers)).collect();
+    tokio::time::sleep(AWAY).await;
+    publish(&mut publisher).await?;
+    let (begun, used) = (Instant::now(), cpu::used_by(&server.process()));
+    let back = places.into_iter().enumerate().map(|(n, place)| async move {
+        let client = come(server, n, Some(place)).await?;
+        hear(client, 2 * EVENTS).await
+    });
+    let back = at_once(back).await?;
+    let took = (begun.elapsed(), cpu::used_by(&server.process()) - used);
+    drop(back);
+    Ok(took)
+}
+
+/// The same by clients that have nothing to go on from.
+async fn begin_anew(server: &Server, count: usize) -> io::Result<(Duration, Duration)> {
+    let open = || at_once((0..count).map(|_| Talker::open(&server.stage, Role::Subscriber, TOPIC, Shape::ONE)));
+    drop(open().await?);
+    tokio::time::sleep(AWAY).await;
+    let (begun, used) = (Instant::now(), cpu::used_by(&server.process()));
+    let back = open().await?;
+    let took = (begun.elapsed(), cpu::used_by(&server.process()) - used);
+    drop(back);
+    Ok(took)
+}
+
+async fn at_once<T>(all: impl Iterator<Item: Future<Output = io::Result<T>>>) -> io::Result<Vec<T>> {
+    stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// Where a client was, and what it has.
+type Place = (Session, Numbers);
+/// One that is there.
+type Client = (Bowline, Numbers);
+
+async fn come(server: &Server, n: usize, place: Option<Place>) -> io::Result<Client> {
+    let (session, mut numbers) = place.map_or((None, Numbers::new(1)), |(session, numbers)| (Some(session), numbers));
+    let name = format!("storm-{n}");
+    let client = Bowline::resume(server.served.address, &name, TOPIC, session, &mut numbers).await?;
+    Ok((client, numbers))
+}
+
+/// Until it has so many events.
+async fn hear((mut client, mut numbers): Client, events: u64) -> io::Result<Client> {
+    loop {
+        while client.take(&mut numbers)? {}
+        if numbers.count() >= events {
+            return Ok((client, numbers));
+        }
+        client.socket().read().await?;
+    }
+}
+
+async fn publish(publisher: &mut Talker) -> io::Result<()> {
+    (0..EVENTS).for_each(|_| publisher.send());
+    let all = publisher.seen() + EVENTS;
+    while publisher.seen() < all {
+        publisher.receive().await?;
+    }
+    Ok(())
+}
