@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".")
         // The larger arms of the frame oneofs would otherwise set the size of every frame.
         .boxed(".bowline.v1.StreamDataRequest.frame.open_session")
+        .boxed(".bowline.v1.StreamDataRequest.frame.publish")
         // Requests are weighed before they are made.
         .codec_path("crate::proto::Codec")
         // Their tokens must not end up in a log by accident: `proto::redacted` shows the rest of them.

@@ -1,7 +1,8 @@
 //! What a message costs on its way through the core, counted and not timed: instructions, and what is allocated. The same
 //! on every run, so that CI can hold a change to what is recorded: see `benches/README.md` for the method.
 //!
-//! `make hot`, or `cargo bench --profile hot --bench hot -- [--bless] [NAME…]`; it runs itself under valgrind.
+//! `make hot`, or `cargo bench --profile hot --bench hot -- [--bless] [NAME…]`; it runs itself under valgrind. What was built
+//! without optimisation is compared with what is recorded of such: CI has it built for its tests already.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "its modules are its own; what fails ends the measurement")]
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
@@ -18,6 +19,9 @@ use std::{collections::BTreeMap, env, fs, path::Path};
 use anyhow::{Context as _, Result, bail, ensure};
 use count::{Cost, cost};
 use paths::{PATHS, find};
+
+/// What is recorded: of each build, by the name of its profile, each path.
+type Recorded = BTreeMap<String, BTreeMap<String, Cost>>;
 
 /// Instructions may be more than recorded by this part. Allocations may not be more at all.
 const TOLERANCE: f64 = 0.05;
@@ -38,11 +42,12 @@ fn main() -> Result<()> {
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks/hot.json");
     let bless = names.len() < arguments.len();
-    let mut recorded: BTreeMap<String, Cost> = match fs::read_to_string(&file) {
+    let mut all: Recorded = match fs::read_to_string(&file) {
         Ok(text) => serde_json::from_str(&text).context("docs/benchmarks/hot.json")?,
         Err(_) if bless => BTreeMap::new(),
         Err(error) => return Err(error).context("docs/benchmarks/hot.json; --bless makes it"),
     };
+    let recorded = all.entry(if cfg!(debug_assertions) { "dev" } else { "hot" }.to_owned()).or_default();
     let mut over = Vec::new();
     println!(
         "| path | instructions | recorded | allocations | recorded | bytes allocated |\n|---|---|---|---|---|---|"
@@ -64,7 +69,7 @@ fn main() -> Result<()> {
         }
     }
     if bless {
-        fs::write(&file, serde_json::to_string_pretty(&recorded)? + "\n")?;
+        fs::write(&file, serde_json::to_string_pretty(&all)? + "\n")?;
     }
     if !over.is_empty() {
         bail!(

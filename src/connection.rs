@@ -20,6 +20,7 @@ mod lanes;
 mod outbox;
 mod pacing;
 mod peer;
+mod signal;
 mod standing;
 mod trail;
 
@@ -163,7 +164,6 @@ impl Actor {
         tokio::select! {
             biased;
             () = outbox.closing() => Err(outbox.failure()),
-            () = outbox.ended() => Err(Failure::new(Reason::PeerGone, "the client is gone")),
             failure = old => Err(failure),
             failure = late => Err(failure),
             end = self.read() => end,

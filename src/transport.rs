@@ -15,6 +15,7 @@
 
 mod call;
 mod coalesce;
+mod company;
 mod config;
 mod descriptors;
 mod drive;

@@ -21,13 +21,23 @@ pub struct Path {
 const READERS: usize = 50;
 const BURST: u64 = 8;
 
-pub const PATHS: [Path; 5] = [
+/// Publishes in flight.
+const WINDOW: u64 = 64;
+
+pub const PATHS: [Path; 6] = [
     Path {
         name: "publish, acknowledged",
         count: 3000,
         each: 1,
         delivers: 0,
-        walk: |stand, count| Box::pin(publish(stand, count)),
+        walk: |stand, count| Box::pin(publish(stand, count, 1)),
+    },
+    Path {
+        name: "publish, 64 in flight",
+        count: 100,
+        each: WINDOW,
+        delivers: 0,
+        walk: |stand, count| Box::pin(publish(stand, count, WINDOW)),
     },
     Path {
         name: "publish, delivered to itself",
@@ -74,11 +84,14 @@ impl Path {
     }
 }
 
-async fn publish(stand: Stand, count: u64) -> Stand {
+/// So many at a time, the next when the last of them is answered.
+async fn publish(stand: Stand, count: u64, window: u64) -> Stand {
     let mut alice = stand.join("alice").await;
     alice.open(1, "t", SessionMode::PublishOnly).await;
-    for number in 1..=count {
-        alice.publish(1, number, true);
+    for number in 0..count {
+        for event in 1..=window {
+            alice.publish(1, number * window + event, true);
+        }
         alice.next().await;
     }
     stand

@@ -27,7 +27,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 /// Bytes of an event's payload.
 const PAYLOAD: usize = 64;
 /// Requests that may be on their way.
-const WINDOW: usize = 16;
+const WINDOW: usize = 64;
 
 /// One server, on its defaults.
 pub struct Stand(Arc<Shared>);
@@ -115,7 +115,7 @@ impl Client {
     pub fn publish(&self, alias: u32, number: u64, acknowledged: bool) {
         let event = v1::NewEvent { payload: Bytes::from_static(&[b'x'; PAYLOAD]), ..Default::default() };
         let publish = v1::Publish { session: alias, seq: number, event: Some(event) };
-        self.send(if acknowledged { number } else { 0 }, Sent::Publish(publish));
+        self.send(if acknowledged { number } else { 0 }, Sent::Publish(publish.into()));
     }
 }
 

@@ -160,7 +160,7 @@ impl Dialect for Bowline {
         let alias = u32::try_from(place % self.each + 1).expect("few sessions");
         let publish = v1::Publish { session: alias, seq: self.sessions[place].seq, event: Some(event) };
         let request_id = if self.acknowledged { number } else { 0 };
-        self.request(place / self.each, request_id, Sent::Publish(publish));
+        self.request(place / self.each, request_id, Sent::Publish(publish.into()));
     }
 
     fn take(&mut self, numbers: &mut Numbers) -> io::Result<bool> {

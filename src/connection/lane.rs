@@ -95,9 +95,9 @@ impl Batch {
     }
 
     fn run(&mut self, alias: u32, run: Run<'_>) {
-        self.open.reserve(run.encoded_len.min(SHARE_FROM) + 64);
         let head = DeliveryHead { session: alias, prev: run.prev, skipped: run.skipped, snapshot: run.snapshot };
-        head.put(&mut self.open, run.encoded_len);
+        // Room for exactly that: a single run then needs no more than one allocation.
+        head.put(&mut self.open, run.encoded_len, run.encoded_len.min(SHARE_FROM));
         for record in run.records {
             if record.encoded.len() < SHARE_FROM {
                 self.open.extend_from_slice(&record.encoded);
@@ -112,7 +112,7 @@ impl Batch {
     /// Makes a chunk of what has been copied so far.
     pub(super) fn close(&mut self) {
         if !self.open.is_empty() {
-            self.chunks.push_back(self.open.split().freeze());
+            self.chunks.push_back(std::mem::take(&mut self.open).freeze());
         }
     }
 }

@@ -18,7 +18,6 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
@@ -26,6 +25,7 @@ use super::{
     lane::{Batch, Lane},
     lanes::{Lanes, closed},
     pacing::Pacing,
+    signal::{CLOSING, ENDED, Signal},
 };
 use crate::{
     error::{Failure, Reason},
@@ -45,8 +45,7 @@ pub(super) struct Outbox {
     state: Mutex<State>,
     ready: Arc<ReadySet>,
     room: Notify,
-    closing: CancellationToken,
-    ended: CancellationToken,
+    signal: Signal,
 }
 
 #[derive(Debug)]
@@ -97,8 +96,7 @@ impl Outbox {
             state: Mutex::new(state),
             ready: Arc::default(),
             room: Notify::new(),
-            closing: CancellationToken::new(),
-            ended: CancellationToken::new(),
+            signal: Signal::default(),
         })
     }
 
@@ -230,16 +228,16 @@ impl Outbox {
             state.end = End::Closing(failure);
         }
         drop(state);
-        self.closing.cancel();
+        self.signal.raise(CLOSING);
         self.ready.wake();
     }
 
-    /// Completes once the connection is being closed. Cancel-safe.
+    /// Completes once the connection is being closed, or its body is gone. Cancel-safe; for the actor alone.
     pub(super) async fn closing(&self) {
-        self.closing.cancelled().await;
+        self.signal.of(CLOSING | ENDED).await;
     }
 
-    /// Why it is being closed.
+    /// Why it is being closed; that the client is gone, if nobody has closed it.
     pub(super) fn failure(&self) -> Failure {
         match &self.state.lock().end {
             End::Closing(failure) => failure.clone(),
@@ -247,16 +245,16 @@ impl Outbox {
         }
     }
 
-    /// Completes once the body has ended or is gone. Cancel-safe.
+    /// Completes once the body has ended or is gone. Cancel-safe; for the actor alone.
     pub(super) async fn ended(&self) {
-        self.ended.cancelled().await;
+        self.signal.of(ENDED).await;
     }
 
     /// The body has ended or is gone.
     pub(super) fn body_gone(&self) {
         self.state.lock().end = End::Ended;
         self.release();
-        self.ended.cancel();
+        self.signal.raise(ENDED);
     }
 
     /// Lets all sessions go: their places are kept as those of any lost connection.
@@ -307,7 +305,9 @@ impl Outbox {
 
     /// Puts the next chunks together. Ready without any only when the connection is to end; then the caller ends it.
     fn poll_fill(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<u64> {
-        let mut batch = Batch { frames: state.control_frames as u64, open: state.control.split(), ..Batch::default() };
+        // What the last chunks were listed in is empty by now, and serves again.
+        let (open, chunks) = (std::mem::take(&mut state.control), std::mem::take(&mut state.chunks));
+        let mut batch = Batch { frames: state.control_frames as u64, open, chunks, ..Batch::default() };
         if state.control_frames > 0 {
             self.entry.vitals().control_sent(self.shared.registry.clock().millis());
             state.control_frames = 0;
@@ -323,10 +323,11 @@ impl Outbox {
             }
             batch.close();
             if !batch.chunks.is_empty() || !(paced || matches!(state.end, End::Open)) {
-                state.chunks = std::mem::take(&mut batch.chunks);
+                state.chunks = batch.chunks;
                 return Poll::Ready(batch.frames);
             }
             if state.alarm.poll(state.lanes.next_time(), cx).is_pending() {
+                state.chunks = batch.chunks;
                 self.entry.vitals().sent_all();
                 return Poll::Pending;
             }

@@ -153,7 +153,7 @@ fn number_len(field: u32, number: u64) -> usize {
     key_len(field) + encoded_len_varint(number)
 }
 
-fn put_number(out: &mut BytesMut, field: u32, number: u64) {
+fn put_number(out: &mut impl BufMut, field: u32, number: u64) {
     encode_key(field, WireType::Varint, out);
     encode_varint(number, out);
 }
@@ -185,27 +185,34 @@ pub struct DeliveryHead {
 }
 
 impl DeliveryHead {
-    /// The fields that are not their default, which proto3 does not write.
-    fn fields(&self) -> impl Iterator<Item = (u32, u64)> {
-        let fields = [
+    /// Most bytes of its fields: four keys, and numbers of 5, 10, 10 and 1.
+    const MAX_LEN: usize = 30;
+
+    /// Writes all of a framed `Delivery` that comes before its events, whose encoded length is `events_len`, and makes room
+    /// for `room` bytes of them.
+    pub fn put(&self, out: &mut BytesMut, events_len: usize, room: usize) {
+        let mut fields = [0; Self::MAX_LEN];
+        let mut rest = &mut fields[..];
+        for (field, number) in [
             (DELIVERY_SESSION, u64::from(self.session)),
             (DELIVERY_PREV, self.prev),
             (DELIVERY_SKIPPED, self.skipped),
             (DELIVERY_SNAPSHOT, u64::from(self.snapshot)),
-        ];
-        fields.into_iter().filter(|(_, number)| *number != 0)
-    }
-
-    /// Writes all of a framed `Delivery` that comes before its events, whose encoded length is `events_len`.
-    pub fn put(&self, out: &mut BytesMut, events_len: usize) {
-        let delivery_len = self.fields().map(|(field, number)| number_len(field, number)).sum::<usize>() + events_len;
+        ] {
+            // A default is not written in proto3.
+            if number != 0 {
+                put_number(&mut rest, field, number);
+            }
+        }
+        let left = rest.len();
+        let fields = &fields[..Self::MAX_LEN - left];
+        let delivery_len = fields.len() + events_len;
         let message_len = key_len(RESPONSE_DELIVERY) + encoded_len_varint(delivery_len as u64) + delivery_len;
+        out.reserve(PREFIX_LEN + message_len - events_len + room);
         put_prefix(out, message_len);
         encode_key(RESPONSE_DELIVERY, WireType::LengthDelimited, out);
         encode_varint(delivery_len as u64, out);
-        for (field, number) in self.fields() {
-            put_number(out, field, number);
-        }
+        out.put_slice(fields);
     }
 }
 
@@ -290,7 +297,7 @@ mod tests {
                 .collect();
             let mut out = BytesMut::new();
             let head = DeliveryHead { session: 7, prev, skipped, snapshot };
-            head.put(&mut out, events.iter().map(Bytes::len).sum());
+            head.put(&mut out, events.iter().map(Bytes::len).sum(), 0);
             events.iter().for_each(|event| out.extend_from_slice(event));
 
             let message = v1::StreamDataResponse::decode(&out[PREFIX_LEN..]).unwrap();

@@ -126,7 +126,7 @@ mod tests {
         let headers = (0..40_000).map(|n| (n.to_string(), String::new())).collect();
         let event = Some(NewEvent { headers, ..NewEvent::default() });
         let publish = crate::proto::v1::Publish { event, ..Default::default() };
-        assert!(!is_modest::<StreamDataRequest>(&frame(Frame::Publish(publish))));
+        assert!(!is_modest::<StreamDataRequest>(&frame(Frame::Publish(publish.into()))));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
@@ -22,10 +23,33 @@ use crate::{
     types::TransportHandle,
 };
 
-/// Answers one request, unless it has more than so many headers. A panic of the service becomes INTERNAL for this call and touches no other.
+/// The calls of a transport, which are counted while their responses are there. All clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Calls(Arc<()>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Open {
+    _counted: Weak<()>,
+}
+
+impl Calls {
+    pub(super) fn one(&self) -> Open {
+        Open { _counted: Arc::downgrade(&self.0) }
+    }
+
+    /// More than one.
+    pub(super) fn are_several(&self) -> bool {
+        Arc::weak_count(&self.0) > 1
+    }
+}
+
+/// Answers one request, unless it has more than so many headers. A panic of the service becomes INTERNAL for this call and
+/// touches no other.
 pub(super) async fn answer<S, B>(
     service: S,
     transport: TransportHandle,
+    open: Open,
     max_header_fields: usize,
     mut request: Request<Incoming>,
 ) -> Result<Response<Guarded<B>>, Infallible>
@@ -33,7 +57,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
     if request.headers().len() > max_header_fields {
-        let mut response = Response::new(Guarded(None));
+        let mut response = Response::new(Guarded::default());
         *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Ok(response);
     }
@@ -43,7 +67,7 @@ where
         extensions.insert(switch);
     }
     Ok(match AssertUnwindSafe(service.oneshot(request)).catch_unwind().await {
-        Ok(Ok(response)) => response.map(|body| Guarded(Some(body))),
+        Ok(Ok(response)) => response.map(|body| Guarded { body: Some(body), _open: Some(open) }),
         Ok(Err(never)) => match never {},
         Err(panic) => internal(panic).into_http(),
     })
@@ -51,11 +75,14 @@ where
 
 /// A response body whose panic becomes trailers.
 #[derive(Debug)]
-pub(super) struct Guarded<B>(Option<B>);
+pub(super) struct Guarded<B> {
+    body: Option<B>,
+    _open: Option<Open>,
+}
 
 impl<B> Default for Guarded<B> {
     fn default() -> Self {
-        Self(None)
+        Self { body: None, _open: None }
     }
 }
 
@@ -68,9 +95,9 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
-        let Some(body) = &mut this.0 else { return Poll::Ready(None) };
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
         catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))).unwrap_or_else(|panic| {
-            this.0 = None;
+            this.body = None;
             let mut trailers = HeaderMap::new();
             // Only a message that is no header value can fail to be added, and ours is one.
             drop(internal(panic).add_header(&mut trailers));
@@ -79,11 +106,11 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -71,6 +71,11 @@ impl Wire {
         self.0.lock().guard.greeted()
     }
 
+    /// Bytes that HTTP/2 has written and the socket has not taken.
+    pub(super) fn collected(&self) -> usize {
+        self.0.lock().collected.len()
+    }
+
     /// Why the guard ends the transport, if it does and what HTTP/2 has said ends with a whole frame.
     pub(super) fn verdict(&self) -> Option<End> {
         self.0.lock().guard.verdict()

@@ -26,8 +26,9 @@ use tower::Service;
 
 use super::{
     Config,
-    call::answer,
+    call::{Calls, answer},
     coalesce::{Socket, Wire},
+    company::Company,
     executor::StreamExecutor,
     guard::{Guard, GuardConfig},
     ledger::Place,
@@ -159,15 +160,15 @@ where
         goaway: CancellationToken,
         metered: &mut Metered,
     ) -> End {
-        let service = self.service.clone();
-        let calls = {
+        let (service, calls) = (self.service.clone(), Calls::default());
+        let mut turns = Turns { company: Company::new(&calls), stall: Stall::new(self.clocks.write_timeout) };
+        let service = {
             let (handle, fields) = (handle.clone(), self.max_header_fields);
-            service_fn(move |request| answer(service.clone(), handle.clone(), fields, request))
+            service_fn(move |request| answer(service.clone(), handle.clone(), calls.one(), fields, request))
         };
-        let mut http = pin!(self.http.serve_connection(TokioIo::new(wire.clone()), calls));
-        let mut stall = Stall { limit: self.clocks.write_timeout, clock: None };
+        let mut http = pin!(self.http.serve_connection(TokioIo::new(wire.clone()), service));
 
-        let greeted = poll_fn(|cx| match poll_http(http.as_mut(), wire, &mut stall, cx) {
+        let greeted = poll_fn(|cx| match poll_http(http.as_mut(), wire, &mut turns, cx) {
             Poll::Ready(end) => Poll::Ready(Some(end)),
             Poll::Pending if wire.greeted() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
@@ -182,13 +183,13 @@ where
         tokio::select! {
             biased;
             () = goaway.cancelled() => {}
-            end = poll_fn(|cx| poll_http(http.as_mut(), wire, &mut stall, cx)) => return end,
+            end = poll_fn(|cx| poll_http(http.as_mut(), wire, &mut turns, cx)) => return end,
             // Its calls hear of it by a frame of their own: gRPC does not show a GOAWAY to a call that is running.
             () = self.clocks.age() => handle.retire(),
         }
         // Two GOAWAYs: one that stops new calls, and, a round trip later, one that names the last we took.
         http.as_mut().graceful_shutdown();
-        let leaving = poll_fn(|cx| poll_http(http.as_mut(), wire, &mut stall, cx));
+        let leaving = poll_fn(|cx| poll_http(http.as_mut(), wire, &mut turns, cx));
         match timeout(self.clocks.goaway_timeout, leaving).await {
             Ok(end) if end.is_hostile() => end,
             Ok(_) => End::GoAway,
@@ -204,11 +205,17 @@ where
     }
 }
 
-/// A turn of HTTP/2, then one write of what it had to say.
+/// What is kept from one turn to the next.
+struct Turns {
+    company: Company,
+    stall: Stall,
+}
+
+/// A turn of HTTP/2, then one write of what it had to say, unless there is more to come.
 fn poll_http<S, B>(
     mut http: Pin<&mut Connection<TokioIo<Wire>, S, StreamExecutor>>,
     wire: &Wire,
-    stall: &mut Stall,
+    turns: &mut Turns,
     cx: &mut Context<'_>,
 ) -> Poll<End>
 where
@@ -223,9 +230,14 @@ where
         if let Poll::Ready(ended) = ended {
             return Poll::Ready(ended.map_or_else(|error| end(&error), |()| End::Closed));
         }
+        if turns.company.is_expected(wire) {
+            // At the end of the queue of tasks, behind the streams that are ready.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         match wire.poll_drain(cx) {
             Ok(true) => {}
-            Ok(false) => return stall.poll(wire.stuck_since(), cx),
+            Ok(false) => return turns.stall.poll(wire.stuck_since(), cx),
             Err(_) => return Poll::Ready(End::Lost),
         }
     }
@@ -239,6 +251,10 @@ struct Stall {
 }
 
 impl Stall {
+    fn new(limit: Duration) -> Self {
+        Self { limit, clock: None }
+    }
+
     fn poll(&mut self, since: Option<Instant>, cx: &mut Context<'_>) -> Poll<End> {
         let Some(end) = since.map(|since| since + self.limit) else {
             self.clock = None;

@@ -62,7 +62,7 @@ async fn answers_come_in_the_order_of_the_requests() {
     let send = async {
         for n in 0..count {
             let (alias, seq) = (n % u64::from(sessions) + 1, n / u64::from(sessions) + 1);
-            let frame = Sent::Publish(publish(u32::try_from(alias).unwrap(), seq, "x"));
+            let frame = Sent::Publish(publish(u32::try_from(alias).unwrap(), seq, "x").into());
             let request = StreamDataRequest { request_id: n + 1, frame: Some(frame) };
             sender.send(request).await.unwrap();
         }
@@ -132,9 +132,9 @@ async fn every_kind_of_frame_is_answered_exactly_once_if_it_asks_and_never_if_no
         [
             Sent::OpenSession(publisher(1, "t", "desk").into()),
             Sent::OpenSession(open(2, "not a topic").into()),
-            Sent::Publish(publish(1, 1, "x")),
-            Sent::Publish(publish(1, 9, "x")),
-            Sent::Publish(publish(9, 1, "x")),
+            Sent::Publish(publish(1, 1, "x").into()),
+            Sent::Publish(publish(1, 9, "x").into()),
+            Sent::Publish(publish(9, 1, "x").into()),
             Sent::Flow(flow(1)),
             Sent::Flow(flow(9)),
             Sent::Heartbeat(heartbeat(1)),

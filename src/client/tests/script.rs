@@ -176,7 +176,7 @@ impl Call {
     /// (request id, frame)
     pub(super) async fn publishes(&mut self) -> (u64, v1::Publish) {
         match self.next().await {
-            Some(StreamDataRequest { request_id, frame: Some(Sent::Publish(publish)) }) => (request_id, publish),
+            Some(StreamDataRequest { request_id, frame: Some(Sent::Publish(publish)) }) => (request_id, *publish),
             other => panic!("expected Publish, got {other:?}"),
         }
     }

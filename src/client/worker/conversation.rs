@@ -220,7 +220,7 @@ impl Conversation {
         loop {
             let id = link.request_id();
             let Some(publish) = self.outstanding.next(now, limit, id) else { break };
-            let frame = Frame::Publish(v1::Publish { session: home.alias, ..publish });
+            let frame = Frame::Publish(v1::Publish { session: home.alias, ..publish }.into());
             link.ask(id, frame, Awaited::Publish(self.shared.key()));
         }
         if let Some(closing) = &mut self.closing

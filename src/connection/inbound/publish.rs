@@ -27,7 +27,7 @@ const UNREAD: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Inbound {
-    pub(super) fn publish(&mut self, request_id: u64, publish: v1::Publish) {
+    pub(super) fn publish(&mut self, request_id: u64, publish: Box<v1::Publish>) {
         // With a broker that answers at once there is never anything.
         if !self.pending.is_empty() {
             let size = pending::size(&publish);
@@ -36,10 +36,10 @@ impl Inbound {
                 return self.served.refused(request_id, publish.session, failure.retry_after(PAUSE));
             }
             if let Some(lane) = self.busy(publish.session) {
-                return self.pending.wait(lane, Waiting::Publish(request_id, Box::new(publish)));
+                return self.pending.wait(lane, Waiting::Publish(request_id, publish));
             }
         }
-        self.publish_now(request_id, publish);
+        self.publish_now(request_id, *publish);
     }
 
     fn publish_now(&mut self, request_id: u64, publish: v1::Publish) {

@@ -233,7 +233,7 @@ impl Frames {
             payload: payload.into(),
             ..NewEvent::default()
         });
-        let frame = Frame::Publish(Publish { session: seat.alias, seq, event });
+        let frame = Frame::Publish(Publish { session: seat.alias, seq, event }.into());
         self.record(Op::Publish { session, topic, id, request });
         self.send(request, frame)
     }

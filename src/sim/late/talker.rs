@@ -54,14 +54,14 @@ impl Talker {
 
     pub(super) async fn publish(&mut self, session: u32, seq: u64, payload: &str) -> u64 {
         let event = NewEvent { payload: payload.to_owned().into(), ..NewEvent::default() };
-        self.say(Sent::Publish(Publish { session, seq, event: Some(event) })).await
+        self.say(Sent::Publish(Publish { session, seq, event: Some(event) }.into())).await
     }
 
     /// Sets a key that dies with the session.
     pub(super) async fn publish_scoped(&mut self, session: u32, seq: u64, payload: &str) -> u64 {
         let key = "mine".into();
         let event = NewEvent { key, session_scoped: true, payload: payload.to_owned().into(), ..NewEvent::default() };
-        self.say(Sent::Publish(Publish { session, seq, event: Some(event) })).await
+        self.say(Sent::Publish(Publish { session, seq, event: Some(event) }.into())).await
     }
 
     pub(super) async fn pause(&mut self, session: u32) -> u64 {
