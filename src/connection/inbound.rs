@@ -148,7 +148,7 @@ impl Served {
     }
 
     fn reply(&self, reply: v1::Reply) {
-        if reply.request_id != 0 && !planted::strikes(Bug::ForgetsAnAnswer, 100) {
+        if wants_reply(reply.request_id) {
             self.outbox.send(stream_data_response::Frame::Reply(reply));
         }
     }
@@ -202,6 +202,10 @@ pub(super) fn keys_wanted(auth: &Auth, request: &StreamDataRequest) -> Option<im
         Some(Frame::Authenticate(authenticate)) => auth.keys_wanted_by(&authenticate.token),
         _ => None,
     }
+}
+
+fn wants_reply(request_id: u64) -> bool {
+    request_id != 0 && !planted::strikes(Bug::ForgetsAnAnswer, 100)
 }
 
 fn denied() -> Failure {

@@ -33,6 +33,7 @@ use crate::{
     proto::{self, v1, v1::stream_data_response::Frame},
     registry::{Backlog, Entry, SessionStatus},
     telemetry::metrics::words::SessionEnd,
+    types::Published,
 };
 
 /// Most bytes given to HTTP/2 at once.
@@ -113,6 +114,12 @@ impl Outbox {
     /// Queues a control frame, over the bound if need be.
     pub(super) fn send(&self, frame: Frame) {
         self.state.lock().queue(frame);
+        self.ready.wake();
+    }
+
+    /// Queues the answer to a publish that is stored, likewise.
+    pub(super) fn send_stored(&self, request_id: u64, through_seq: u64, published: &Published) {
+        self.state.lock().put(|out| proto::stored(out, request_id, through_seq, published));
         self.ready.wake();
     }
 
@@ -354,9 +361,13 @@ impl State {
     }
 
     fn queue(&mut self, frame: Frame) {
+        self.put(|out| proto::frame(out, frame));
+    }
+
+    fn put(&mut self, frame: impl FnOnce(&mut BytesMut)) {
         // After the end nobody takes anything any more, and nothing is to pile up.
         if !matches!(self.end, End::Ended) {
-            proto::frame(&mut self.control, frame);
+            frame(&mut self.control);
             self.control_frames += 1;
         }
     }

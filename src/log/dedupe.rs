@@ -147,7 +147,11 @@ impl Dedupes {
             if self.producers.len() >= MAX_PRODUCERS && !self.producers.contains_key(&seq.producer) {
                 self.evict_producers();
             }
-            let numbering = self.producers.entry(seq.producer.clone()).or_default();
+            let known = self.producers.get_mut(&seq.producer);
+            let numbering = match known {
+                Some(numbering) => numbering,
+                None => self.producers.entry(seq.producer.clone()).or_default(),
+            };
             if seq.number > numbering.last {
                 // A mirror may have missed some, and places are counted back from the last.
                 if seq.number - numbering.last > 1 {

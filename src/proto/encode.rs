@@ -6,36 +6,39 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::{
     Message,
-    encoding::{
-        WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, hash_map, key_len, string,
-    },
+    encoding::{WireType, decode_key, decode_varint, encoded_len_varint, hash_map, string},
 };
 
-use super::v1;
+use super::{brief::Brief, v1};
 use crate::types::{ClientId, NewEvent, Operation, Timestamp};
 
 /// Field number of `StreamDataResponse.delivery`.
-const RESPONSE_DELIVERY: u32 = 3;
+const RESPONSE_DELIVERY: u8 = 3;
 /// Field numbers of `Delivery`.
-const DELIVERY_SESSION: u32 = 1;
-const DELIVERY_PREV: u32 = 2;
-const DELIVERY_SKIPPED: u32 = 3;
-const DELIVERY_SNAPSHOT: u32 = 4;
-const DELIVERY_EVENTS: u32 = 5;
+const DELIVERY_SESSION: u8 = 1;
+const DELIVERY_PREV: u8 = 2;
+const DELIVERY_SKIPPED: u8 = 3;
+const DELIVERY_SNAPSHOT: u8 = 4;
+const DELIVERY_EVENTS: u8 = 5;
 
 /// Field numbers of `Event`.
-const EVENT_OFFSET: u32 = 1;
-const EVENT_TIME: u32 = 2;
-const EVENT_KEY: u32 = 3;
-const EVENT_OPERATION: u32 = 4;
-const EVENT_PAYLOAD: u32 = 5;
-const EVENT_PUBLISHER: u32 = 6;
-const EVENT_HEADERS: u32 = 7;
-const EVENT_TRACEPARENT: u32 = 8;
-const EVENT_TRACESTATE: u32 = 9;
+const EVENT_OFFSET: u8 = 1;
+const EVENT_TIME: u8 = 2;
+const EVENT_KEY: u8 = 3;
+const EVENT_OPERATION: u8 = 4;
+const EVENT_PAYLOAD: u8 = 5;
+const EVENT_PUBLISHER: u8 = 6;
+const EVENT_HEADERS: u8 = 7;
+const EVENT_TRACEPARENT: u8 = 8;
+const EVENT_TRACESTATE: u8 = 9;
+
+/// Most bytes of an event's offset and time, with their keys.
+const PLACE_LEN: usize = 22;
+/// Most bytes that come before a text or a message.
+const MAX_LENGTH: usize = 11;
 
 /// Length of the gRPC message prefix: a flag and a big-endian length.
-const PREFIX_LEN: usize = 5;
+pub(super) const PREFIX_LEN: usize = 5;
 
 /// Encodes a stored event as one element of `Delivery.events`, tag and length included. By hand, field by field: the
 /// generated message would have to own what is only borrowed here.
@@ -47,12 +50,15 @@ pub fn encode_event(event: &NewEvent, offset: u64, time: Timestamp) -> Bytes {
 
 /// The head of an element, up to the event's content.
 fn element(content_len: usize, offset: u64, time: Timestamp) -> BytesMut {
-    let len = content_len + number_len(EVENT_OFFSET, offset) + number_len(EVENT_TIME, time.0);
-    let mut out = BytesMut::with_capacity(key_len(DELIVERY_EVENTS) + encoded_len_varint(len as u64) + len);
-    encode_key(DELIVERY_EVENTS, WireType::LengthDelimited, &mut out);
-    encode_varint(len as u64, &mut out);
-    put_number(&mut out, EVENT_OFFSET, offset);
-    put_number(&mut out, EVENT_TIME, time.0);
+    let mut place = Brief::<PLACE_LEN>::new();
+    place.number(EVENT_OFFSET, offset);
+    place.number(EVENT_TIME, time.0);
+    let len = content_len + place.as_slice().len();
+    let mut head = Brief::<{ MAX_LENGTH + PLACE_LEN }>::new();
+    head.length(DELIVERY_EVENTS, len);
+    let mut out = BytesMut::with_capacity(head.as_slice().len() + len);
+    out.put_slice(head.as_slice());
+    out.put_slice(place.as_slice());
     out
 }
 
@@ -67,11 +73,13 @@ pub fn encode_content(event: &NewEvent) -> Bytes {
 fn put_content(out: &mut BytesMut, event: &NewEvent) {
     let publisher = event.publisher.as_ref().map_or("", ClientId::as_str).as_bytes();
     put_text(out, EVENT_KEY, &event.key);
-    put_number(out, EVENT_OPERATION, operation(event) as u64);
+    let mut kind = Brief::<2>::new();
+    kind.number(EVENT_OPERATION, operation(event) as u64);
+    out.put_slice(kind.as_slice());
     put_text(out, EVENT_PAYLOAD, &event.payload);
     put_text(out, EVENT_PUBLISHER, publisher);
     let (key, value) = (string::encode, string::encode);
-    hash_map::encode(key, string::encoded_len, value, string::encoded_len, EVENT_HEADERS, &event.headers, out);
+    hash_map::encode(key, string::encoded_len, value, string::encoded_len, EVENT_HEADERS.into(), &event.headers, out);
     put_text(out, EVENT_TRACEPARENT, event.traceparent.as_bytes());
     put_text(out, EVENT_TRACESTATE, event.tracestate.as_bytes());
 }
@@ -96,6 +104,8 @@ pub fn place_event(content: &Bytes, offset: u64, time: Timestamp) -> Option<Plac
     let mut rest = &content[..];
     while !rest.is_empty() {
         let (field, wire_type) = decode_key(&mut rest).ok()?;
+        // None of ours is that large.
+        let field = u8::try_from(field).unwrap_or(u8::MAX);
         match wire_type {
             WireType::Varint => {
                 let number = decode_varint(&mut rest).ok()?;
@@ -133,13 +143,13 @@ pub fn encoded_event_len(event: &NewEvent) -> usize {
 /// Length of what does not depend on the event's place.
 fn content_len(event: &NewEvent) -> usize {
     let publisher = event.publisher.as_ref().map_or("", ClientId::as_str).as_bytes();
-    text_len(EVENT_KEY, &event.key)
-        + number_len(EVENT_OPERATION, operation(event) as u64)
-        + text_len(EVENT_PAYLOAD, &event.payload)
-        + text_len(EVENT_PUBLISHER, publisher)
-        + hash_map::encoded_len(string::encoded_len, string::encoded_len, EVENT_HEADERS, &event.headers)
-        + text_len(EVENT_TRACEPARENT, event.traceparent.as_bytes())
-        + text_len(EVENT_TRACESTATE, event.tracestate.as_bytes())
+    text_len(&event.key)
+        + number_len(operation(event) as u64)
+        + text_len(&event.payload)
+        + text_len(publisher)
+        + hash_map::encoded_len(string::encoded_len, string::encoded_len, EVENT_HEADERS.into(), &event.headers)
+        + text_len(event.traceparent.as_bytes())
+        + text_len(event.tracestate.as_bytes())
 }
 
 fn operation(event: &NewEvent) -> v1::Operation {
@@ -149,24 +159,21 @@ fn operation(event: &NewEvent) -> v1::Operation {
     }
 }
 
-fn number_len(field: u32, number: u64) -> usize {
-    key_len(field) + encoded_len_varint(number)
-}
-
-fn put_number(out: &mut impl BufMut, field: u32, number: u64) {
-    encode_key(field, WireType::Varint, out);
-    encode_varint(number, out);
+/// Length of a number and its key.
+fn number_len(number: u64) -> usize {
+    1 + encoded_len_varint(number)
 }
 
 /// An empty text is what a missing one reads as, so it is not written.
-fn text_len(field: u32, text: &[u8]) -> usize {
-    if text.is_empty() { 0 } else { number_len(field, text.len() as u64) + text.len() }
+fn text_len(text: &[u8]) -> usize {
+    if text.is_empty() { 0 } else { number_len(text.len() as u64) + text.len() }
 }
 
-fn put_text(out: &mut BytesMut, field: u32, text: &[u8]) {
+fn put_text(out: &mut BytesMut, field: u8, text: &[u8]) {
     if !text.is_empty() {
-        encode_key(field, WireType::LengthDelimited, out);
-        encode_varint(text.len() as u64, out);
+        let mut head = Brief::<MAX_LENGTH>::new();
+        head.length(field, text.len());
+        out.put_slice(head.as_slice());
         out.put_slice(text);
     }
 }
@@ -191,28 +198,18 @@ impl DeliveryHead {
     /// Writes all of a framed `Delivery` that comes before its events, whose encoded length is `events_len`, and makes room
     /// for `room` bytes of them.
     pub fn put(&self, out: &mut BytesMut, events_len: usize, room: usize) {
-        let mut fields = [0; Self::MAX_LEN];
-        let mut rest = &mut fields[..];
-        for (field, number) in [
-            (DELIVERY_SESSION, u64::from(self.session)),
-            (DELIVERY_PREV, self.prev),
-            (DELIVERY_SKIPPED, self.skipped),
-            (DELIVERY_SNAPSHOT, u64::from(self.snapshot)),
-        ] {
-            // A default is not written in proto3.
-            if number != 0 {
-                put_number(&mut rest, field, number);
-            }
-        }
-        let left = rest.len();
-        let fields = &fields[..Self::MAX_LEN - left];
-        let delivery_len = fields.len() + events_len;
-        let message_len = key_len(RESPONSE_DELIVERY) + encoded_len_varint(delivery_len as u64) + delivery_len;
-        out.reserve(PREFIX_LEN + message_len - events_len + room);
-        put_prefix(out, message_len);
-        encode_key(RESPONSE_DELIVERY, WireType::LengthDelimited, out);
-        encode_varint(delivery_len as u64, out);
-        out.put_slice(fields);
+        let mut fields = Brief::<{ Self::MAX_LEN }>::new();
+        fields.number(DELIVERY_SESSION, u64::from(self.session));
+        fields.number(DELIVERY_PREV, self.prev);
+        fields.number(DELIVERY_SKIPPED, self.skipped);
+        fields.number(DELIVERY_SNAPSHOT, u64::from(self.snapshot));
+        let mut head = Brief::<MAX_LENGTH>::new();
+        head.length(RESPONSE_DELIVERY, fields.as_slice().len() + events_len);
+        let len = head.as_slice().len() + fields.as_slice().len();
+        out.reserve(PREFIX_LEN + len + room);
+        put_prefix(out, len + events_len);
+        out.put_slice(head.as_slice());
+        out.put_slice(fields.as_slice());
     }
 }
 
@@ -225,7 +222,7 @@ pub fn frame(out: &mut BytesMut, frame: v1::stream_data_response::Frame) {
     message.encode_raw(out);
 }
 
-fn put_prefix(out: &mut BytesMut, len: usize) {
+pub(super) fn put_prefix(out: &mut BytesMut, len: usize) {
     out.put_u8(0); // Not compressed.
     // A message is bounded by the limits on payloads and runs, far below 4 GiB.
     out.put_u32(u32::try_from(len).unwrap_or(u32::MAX));

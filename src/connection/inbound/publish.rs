@@ -8,7 +8,7 @@ use tokio::time::interval;
 use super::{
     Inbound, Opener, Served, denied,
     pending::{self, EstateId, LaneId, Outcome, Waiting},
-    unknown,
+    unknown, wants_reply,
 };
 use crate::{
     broker,
@@ -203,19 +203,15 @@ impl Served {
     }
 
     fn answer_publish(&self, request_id: u64, through_seq: u64, published: Result<Published, Failure>) {
-        let reply = v1::Reply { request_id, through_seq, ..v1::Reply::default() };
-        self.reply(match published {
-            Ok(Published { cursor, duplicate, durability }) => v1::Reply {
-                cursor: Some(cursor.into()),
-                duplicate,
-                durability: v1::Durability::from(durability) as i32,
-                ..reply
-            },
+        match published {
+            Ok(published) if wants_reply(request_id) => self.outbox.send_stored(request_id, through_seq, &published),
+            Ok(_) => {}
             Err(failure) => {
                 self.shared.metrics.publish_failed(failure.reason);
-                v1::Reply { failure: Some(failure.into()), ..reply }
+                let failure = Some(failure.into());
+                self.reply(v1::Reply { request_id, through_seq, failure, ..v1::Reply::default() });
             }
-        });
+        }
     }
 
     fn span(&self, origin: &Origin, event: &mut NewEvent) -> Span {
