@@ -2,8 +2,8 @@
 //!
 //! An event that goes to ten streams of a transport wakes ten tasks. The first of them wakes the task that drives the
 //! transport, and tokio runs that one next, before the other nine: each frame would be a write of its own, where the write
-//! is most of what a frame costs. So the driver goes to the end of the queue once, and writes when it comes to its turn
-//! again: by then whoever was ready has spoken. That waits for nothing but work that is there already.
+//! is most of what a frame costs. So the driver goes to the end of the queue, and writes when it comes to its turn and
+//! nobody has spoken since: whoever was ready has. That waits for nothing but work that is there already.
 //!
 //! Where nobody had anything to add, the next turns do without, so that a transport whose streams speak one at a time pays
 //! little for those that are silent.
@@ -12,43 +12,41 @@ use super::{call::Calls, coalesce::Wire};
 
 /// Turns without, after one that was put off for nothing.
 const LESSON: u8 = 15;
+/// How often a write is put off: there may be more in the queue than comes to its turn at once.
+const MOST: u8 = 16;
 
 /// See the module.
 pub(super) struct Company {
     calls: Calls,
-    /// What was collected when the write was put off.
-    put_off: Option<usize>,
+    /// What was collected when the write was put off last, and how often it has been.
+    put_off: (usize, u8),
     /// Turns that are not to be put off.
     alone: u8,
 }
 
 impl Company {
     pub(super) fn new(calls: &Calls) -> Self {
-        Self { calls: calls.clone(), put_off: None, alone: 0 }
+        Self { calls: calls.clone(), put_off: (0, 0), alone: 0 }
     }
 
-    /// True if the write is to be put off, once.
+    /// True if the write is to be put off.
     pub(super) fn is_expected(&mut self, wire: &Wire) -> bool {
-        if self.put_off.is_none() && !self.calls.are_several() {
+        let (before, times) = std::mem::take(&mut self.put_off);
+        if times == 0 && !self.calls.are_several() {
             return false;
         }
         let collected = wire.collected();
-        match self.put_off.take() {
-            Some(before) => {
-                if collected == before {
-                    self.alone = LESSON;
-                }
-                false
+        if collected == before || times == MOST {
+            if times == 1 {
+                self.alone = LESSON;
             }
-            None if collected == 0 => false,
-            None if self.alone > 0 => {
-                self.alone -= 1;
-                false
-            }
-            None => {
-                self.put_off = Some(collected);
-                true
-            }
+            return false;
         }
+        if times == 0 && self.alone > 0 {
+            self.alone -= 1;
+            return false;
+        }
+        self.put_off = (collected, times + 1);
+        true
     }
 }
