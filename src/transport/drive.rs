@@ -230,7 +230,7 @@ where
         if let Poll::Ready(ended) = ended {
             return Poll::Ready(ended.map_or_else(|error| end(&error), |()| End::Closed));
         }
-        if turns.company.is_expected(wire) {
+        if turns.company.is_expected(|| wire.collected()) {
             // At the end of the queue of tasks, behind the streams that are ready.
             cx.waker().wake_by_ref();
             return Poll::Pending;
