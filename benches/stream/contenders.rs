@@ -37,8 +37,11 @@ pub enum Who {
 pub const ALL: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Centrifugo, Who::Send];
 
 /// What Bowline is told: to take all that come. Everything else is as it comes.
-pub const SETTINGS: &[(&str, &str)] =
-    &[("BOWLINE__REGISTRY__MAX_CONNECTIONS", "15000"), ("BOWLINE__REGISTRY__MAX_OPENS_PER_SECOND", "0")];
+pub const SETTINGS: &[(&str, &str)] = &[
+    ("BOWLINE__TRANSPORT__MAX_TRANSPORTS", "15000"),
+    ("BOWLINE__REGISTRY__MAX_CONNECTIONS", "15000"),
+    ("BOWLINE__REGISTRY__MAX_OPENS_PER_SECOND", "0"),
+];
 
 /// A running server.
 pub struct Server {

@@ -37,8 +37,8 @@ pub enum Task {
     Many(Work),
     /// Publishes to one topic that keeps so many events, and has them.
     History(usize),
-    /// Memory of so many connections.
-    Connections(usize),
+    /// Memory of so many connections, each with so many sessions.
+    Connections { count: usize, sessions: usize },
     /// Memory of so many more sessions on each of so many connections.
     Sessions { connections: usize, more: usize },
     /// CPU time of so many connections that do nothing.
@@ -84,7 +84,9 @@ impl Measured<'_> {
                 let work = Work::Publish { connections: 1, sessions: 1, window: WINDOW };
                 Ok(of_traffic(&work.measure(&server.stage, "history", clock).await?))
             }
-            Task::Connections(count) => Ok(idle::connections(&self.new_server(&[])?, count).await?),
+            Task::Connections { count, sessions } => {
+                Ok(idle::connections(&self.new_server(&[])?, count, sessions).await?)
+            }
             Task::Sessions { connections, more } => {
                 Ok(idle::sessions(&self.new_server(&[])?, connections, more).await?)
             }

@@ -20,11 +20,11 @@ const WATCH: Duration = Duration::from_secs(60);
 /// Before that: the first heartbeats have spread.
 const SPREAD: Duration = Duration::from_secs(5);
 
-/// Resident memory of each of so many connections with one receiver.
-pub async fn connections(server: &Server, count: usize) -> io::Result<Figures> {
+/// Resident memory of each of so many connections with so many receivers.
+pub async fn connections(server: &Server, count: usize, sessions: usize) -> io::Result<Figures> {
     let before = server.served.resident_kib();
     let begun = Instant::now();
-    let held = open(server, Shape::ONE, count).await?;
+    let held = open(server, Shape { sessions, ..Shape::ONE }, count).await?;
     let took = begun.elapsed();
     tokio::time::sleep(SETTLE).await;
     let grown = server.served.resident_kib().saturating_sub(before);

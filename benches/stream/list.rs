@@ -152,7 +152,14 @@ pub const KINDS: &[Kind] = &[
         says: "5,000 connections, each with a session or what others have for it, which has said one word each way",
         of: "resident memory for each, KiB",
         rounds: 3,
-        contenders: || each(ALL, Task::Connections(5000)),
+        contenders: || each(ALL, Task::Connections { count: 5000, sessions: 1 }),
+    },
+    Kind {
+        name: "many-connections",
+        says: "15,000 connections with 7 sessions each; the gRPC peers have streams instead, NATS subscriptions",
+        of: "resident memory for each connection, KiB",
+        rounds: 1,
+        contenders: || each(SHARED, Task::Connections { count: 15_000, sessions: 7 }),
     },
     Kind {
         name: "idle-sessions",
