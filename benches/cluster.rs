@@ -256,11 +256,11 @@ async fn resumes(contender: &mut Contender, plan: &Plan) -> Result<(String, Valu
     Ok(table.end())
 }
 
-/// Microseconds: of the servers' CPU, and of their broker's, for each message.
 fn server_cost(sample: &Sample) -> Option<f64> {
-    Some(sample.server.as_secs_f64() * 1e6 / sample.messages as f64)
+    Some(sample.cost())
 }
 
+/// Microseconds of their broker's CPU for each message.
 fn broker_cost(sample: &Sample) -> Option<f64> {
     Some(sample.broker.as_secs_f64() * 1e6 / sample.messages as f64)
 }
@@ -270,14 +270,14 @@ fn rate(sample: &Sample) -> Option<f64> {
 }
 
 fn p50(sample: &Sample) -> Option<f64> {
-    percentile(sample, 50)
+    percentile(sample, 50.0)
 }
 
 fn p99(sample: &Sample) -> Option<f64> {
-    percentile(sample, 99)
+    percentile(sample, 99.0)
 }
 
 /// Of work that waits for each message.
-fn percentile(sample: &Sample, percent: usize) -> Option<f64> {
-    sample.waits.get(sample.waits.len() * percent / 100).map(|wait| f64::from(*wait))
+fn percentile(sample: &Sample, percent: f64) -> Option<f64> {
+    (!sample.waits.is_empty()).then(|| sample.percentile(percent))
 }

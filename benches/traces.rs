@@ -49,7 +49,8 @@ const WORK: Work = Work::FanOut(FanOut::to(20, Pace::Burst(1)));
 /// A server under one condition, and what was seen of it.
 struct Case {
     name: &'static str,
-    server: Served,
+    /// Held so that it goes on serving.
+    _server: Served,
     stage: Stage,
     samples: Vec<Sample>,
     /// Resident memory after the first round and the last, KiB.
@@ -100,7 +101,7 @@ async fn measure(rounds: usize, clock: Clock) -> Result<()> {
             let case = &mut cases[(round + turn) % count];
             let sample = WORK.measure(&case.stage, &format!("traces.{round}"), clock).await;
             case.samples.push(sample.with_context(|| case.name)?);
-            let resident = case.server.resident_kib();
+            let resident = case.stage.resident_kib();
             case.resident = (if round == 0 { resident } else { case.resident.0 }, resident);
         }
     }
@@ -111,7 +112,7 @@ async fn measure(rounds: usize, clock: Clock) -> Result<()> {
 fn case(name: &'static str, collector: Option<Collector>, settings: &[(&str, &str)]) -> Case {
     let server = Served::bowline(cpu::on_server_core(env!("CARGO_BIN_EXE_bowline")), settings);
     let stage = Stage::alone(Bowline::dial, server.address, server.child.id());
-    Case { name, server, stage, samples: Vec::new(), resident: (0, 0), _collector: collector }
+    Case { name, _server: server, stage, samples: Vec::new(), resident: (0, 0), _collector: collector }
 }
 
 /// Ratios are taken to the first case in the same round; the second, which is the same, shows the noise.

@@ -60,11 +60,6 @@ impl Server {
         stage.publishers = publishers.unwrap_or(stage.publishers);
         Self { who, served, stage }
     }
-
-    /// The id of its process.
-    pub fn process(&self) -> String {
-        self.served.child.id().to_string()
-    }
 }
 
 /// Programs that this machine may not have.

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use crate::{
     bowline::Bowline,
     contenders::{Server, Who},
-    cpu,
     figures::{Figures, figure},
     talker::{Dialect as _, Numbers, Role, Shape, Talker},
     work::{Jobs, until},
@@ -22,12 +21,12 @@ const SPREAD: Duration = Duration::from_secs(5);
 
 /// Resident memory of each of so many connections with so many receivers.
 pub async fn connections(server: &Server, count: usize, sessions: usize) -> io::Result<Figures> {
-    let before = server.served.resident_kib();
+    let before = server.stage.resident_kib();
     let begun = Instant::now();
     let held = open(server, Shape { sessions, ..Shape::ONE }, count).await?;
     let took = begun.elapsed();
     tokio::time::sleep(SETTLE).await;
-    let grown = server.served.resident_kib().saturating_sub(before);
+    let grown = server.stage.resident_kib().saturating_sub(before);
     drop(held);
     Ok(vec![
         figure("KiB", grown as f64 / count as f64),
@@ -47,10 +46,10 @@ pub async fn sessions(server: &Server, count: usize, more: usize) -> io::Result<
     };
     // The first connections of all pay for what all share.
     for shape in [Shape::ONE, Shape::ONE, shape] {
-        let before = server.served.resident_kib();
+        let before = server.stage.resident_kib();
         all.push(open(server, shape, count).await?);
         tokio::time::sleep(SETTLE).await;
-        grown.push(server.served.resident_kib().saturating_sub(before));
+        grown.push(server.stage.resident_kib().saturating_sub(before));
     }
     let [_, plain, loaded] = grown[..] else { unreachable!("three") };
     Ok(vec![figure("KiB", (loaded as f64 - plain as f64) / (count * more) as f64)])
@@ -72,9 +71,9 @@ pub async fn quiet(server: &Server, count: usize) -> io::Result<Figures> {
         }
     }
     until(Instant::now() + SPREAD, &mut jobs).await?;
-    let (begun, used, already) = (Instant::now(), cpu::used_by(&server.process()), beats.get());
+    let (begun, used, already) = (Instant::now(), server.stage.used(), beats.get());
     until(begun + WATCH, &mut jobs).await?;
-    let used = cpu::used_by(&server.process()) - used;
+    let used = server.stage.used() - used;
     let beats = (beats.get() - already) as f64 / count as f64;
     if server.who == Who::Bowline && beats < 2.5 {
         return Err(io::Error::other(format!("{beats} heartbeats each, where there should be three")));

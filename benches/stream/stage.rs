@@ -1,10 +1,13 @@
 //! Where work is done: by whom, and how they are talked to.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 
-use crate::talker::{Dialect, Role, Shape};
+use crate::{
+    cpu, served,
+    talker::{Dialect, Role, Shape},
+};
 
 /// Servers that do one work together; mostly it is one.
 #[derive(Debug, Clone)]
@@ -28,6 +31,16 @@ impl Stage {
     pub fn alone(dial: Dial, address: SocketAddr, process: u32) -> Self {
         let (servers, brokers) = (vec![process], Vec::new());
         Self { dial, clients: address, publishers: address, servers, brokers, has_own_core: true }
+    }
+
+    /// CPU time of its servers so far.
+    pub fn used(&self) -> Duration {
+        cpu::used_by_all(&self.servers)
+    }
+
+    /// Resident memory of its servers, KiB.
+    pub fn resident_kib(&self) -> u64 {
+        self.servers.iter().map(|process| served::resident_kib(*process)).sum()
     }
 
     /// Connects somebody, and waits until the server is ready for it.

@@ -20,7 +20,7 @@ pub async fn measure(programs: &Programs, who: Who) -> Result<Figures> {
     let client = Talker::open(&server.stage, Role::Subscriber, "bench.start", Shape::ONE).await?;
     let took = begun.elapsed();
     drop(client);
-    let memory = server.served.resident_kib() as f64 / 1024.0;
+    let memory = server.stage.resident_kib() as f64 / 1024.0;
     Ok(vec![figure("ms", took.as_secs_f64() * 1000.0), figure("program, MB", size), figure("memory, MiB", memory)])
 }
 

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use crate::{
     bowline::{Bowline, Session},
     contenders::{Server, Who},
-    cpu,
     figures::{Figures, figure},
     talker::{Dialect as _, Numbers, Role, Shape, Talker},
 };
@@ -33,7 +32,7 @@ pub async fn measure(server: &Server, count: usize) -> io::Result<Figures> {
     Ok(vec![
         figure("CPU µs", used.as_secs_f64() * 1e6 / count as f64),
         figure("all back after, s", wall.as_secs_f64()),
-        figure("memory, MiB", server.served.resident_kib() as f64 / 1024.0),
+        figure("memory, MiB", server.stage.resident_kib() as f64 / 1024.0),
     ])
 }
 
@@ -46,13 +45,13 @@ async fn resume(server: &Server, count: usize) -> io::Result<(Duration, Duration
     let places: Vec<Place> = there.into_iter().map(|(client, numbers)| (client.session(), numbers)).collect();
     tokio::time::sleep(AWAY).await;
     publish(&mut publisher).await?;
-    let (begun, used) = (Instant::now(), cpu::used_by(&server.process()));
+    let (begun, used) = (Instant::now(), server.stage.used());
     let back = places.into_iter().enumerate().map(|(n, place)| async move {
         let client = come(server, n, Some(place)).await?;
         hear(client, 2 * EVENTS).await
     });
     let back = at_once(back).await?;
-    let took = (begun.elapsed(), cpu::used_by(&server.process()) - used);
+    let took = (begun.elapsed(), server.stage.used() - used);
     drop(back);
     Ok(took)
 }
@@ -62,9 +61,9 @@ async fn begin_anew(server: &Server, count: usize) -> io::Result<(Duration, Dura
     let open = || at_once((0..count).map(|_| Talker::open(&server.stage, Role::Subscriber, TOPIC, Shape::ONE)));
     drop(open().await?);
     tokio::time::sleep(AWAY).await;
-    let (begun, used) = (Instant::now(), cpu::used_by(&server.process()));
+    let (begun, used) = (Instant::now(), server.stage.used());
     let back = open().await?;
-    let took = (begun.elapsed(), cpu::used_by(&server.process()) - used);
+    let took = (begun.elapsed(), server.stage.used() - used);
     drop(back);
     Ok(took)
 }

@@ -10,7 +10,7 @@ use std::{
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use crate::{
-    cpu, served,
+    cpu,
     stage::Stage,
     talker::{Role, Shape, Talker},
 };
@@ -117,7 +117,7 @@ impl Work {
         }
         self.start(stage, topic, &tally, &mut jobs).await?;
         until(Instant::now() + clock.warm_up, &mut jobs).await?;
-        let used = || (cpu::used_by("self"), cpu::used_by_all(&stage.servers), cpu::used_by_all(&stage.brokers));
+        let used = || (cpu::used_by("self"), stage.used(), cpu::used_by_all(&stage.brokers));
         let (begun, (own, servers, brokers)) = (Instant::now(), used());
         let already = tally.messages.get();
         tally.waits.take();
@@ -130,7 +130,7 @@ impl Work {
             generator: after.0 - own,
             wall: begun.elapsed(),
             waits: tally.waits.take(),
-            resident_kib: stage.servers.iter().map(|process| served::resident_kib(*process)).sum(),
+            resident_kib: stage.resident_kib(),
         };
         sample.waits.sort_unstable();
         if sample.messages == 0 {
