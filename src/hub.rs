@@ -6,6 +6,7 @@
 mod delivery;
 mod feed;
 mod founders;
+mod readers;
 mod ready;
 mod rule;
 mod scope;
@@ -31,7 +32,8 @@ use crate::{
 };
 
 pub use delivery::{Delivery, Policy, PolicyName};
-pub use feed::{Feed, Reader, ReaderGuard};
+pub use feed::{Feed, ReaderGuard};
+pub use readers::Reader;
 pub use ready::ReadySet;
 pub use rule::{Class, Config, DEDUPE_DEPTH, History, Rule};
 pub use scope::{Hold, Scope};

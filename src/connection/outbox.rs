@@ -91,11 +91,12 @@ impl Outbox {
             alarm: Alarm::default(),
             end: End::Open,
         };
+        let ready = Arc::new(ReadySet::of(entry.peer_addr()));
         Arc::new(Self {
             shared,
             entry,
             state: Mutex::new(state),
-            ready: Arc::default(),
+            ready,
             room: Notify::new(),
             signal: Signal::default(),
         })

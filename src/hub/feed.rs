@@ -1,18 +1,17 @@
 //! One active topic: its line to the broker and its readers.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::{Class, Delivery, Feeds, ReadySet, Rule};
+use super::{
+    Class, Delivery, Feeds, Rule,
+    readers::{Reader, Readers},
+};
 use crate::{
     broker::{Line, Listener, Publishing},
     error::Failure,
     log::Log,
-    planted::{self, Bug},
     types::{Claim, Cursor, NewEvent, Producer, Topic},
 };
 
@@ -24,7 +23,7 @@ pub struct Feed {
     delivery: Delivery,
     awaits_readers: bool,
     line: Line,
-    readers: RwLock<Vec<Arc<Reader>>>,
+    readers: RwLock<Readers>,
     /// Where to sign off; a private feed is nowhere signed on.
     feeds: Option<Feeds>,
 }
@@ -116,19 +115,8 @@ impl Feed {
 
     /// Has `reader` woken at every growth until the guard is dropped.
     pub fn attach(self: &Arc<Self>, reader: Arc<Reader>) -> ReaderGuard {
-        let mut readers = self.readers.write();
-        reader.index.store(readers.len(), Ordering::Relaxed);
-        readers.push(reader.clone());
+        self.readers.write().add(reader.clone());
         ReaderGuard { feed: self.clone(), reader }
-    }
-
-    fn detach(&self, reader: &Reader) {
-        let mut readers = self.readers.write();
-        let index = reader.index.load(Ordering::Relaxed);
-        readers.swap_remove(index);
-        if let Some(moved) = readers.get(index) {
-            moved.index.store(index, Ordering::Relaxed);
-        }
     }
 
     /// Readers now.
@@ -156,42 +144,6 @@ impl Drop for Feed {
     }
 }
 
-/// A session as its topic knows it: a flag and a place to report to.
-#[derive(Debug)]
-pub struct Reader {
-    alias: u32,
-    ready: Arc<ReadySet>,
-    /// In the ready set, being looked at, or blocked: a publish need not wake it.
-    queued: AtomicBool,
-    /// Its place in the feed's list; written under that list's lock.
-    index: AtomicUsize,
-}
-
-impl Reader {
-    /// A reader that reports to `ready` as `alias`. It is held: until it is armed, growth does not wake it.
-    pub fn new(alias: u32, ready: Arc<ReadySet>) -> Arc<Self> {
-        Arc::new(Self { alias, ready, queued: AtomicBool::new(true), index: AtomicUsize::new(0) })
-    }
-
-    /// Puts the reader into its ready set unless it is there or held.
-    pub fn wake(&self) {
-        if !self.queued.swap(true, Ordering::AcqRel) && !planted::strikes(Bug::ForgetsAWake, 200) {
-            self.ready.push(self.alias);
-        }
-    }
-
-    /// From now on growth wakes it again. Look at the log once more after this: what came before it woke nobody, and
-    /// what comes after that look will, because the log's lock puts the two looks in an order.
-    pub fn rearm(&self) {
-        self.queued.store(false, Ordering::Release);
-    }
-
-    /// Growth no longer wakes it until `rearm`. False if it was held, or in its ready set, already.
-    pub fn hold(&self) -> bool {
-        !self.queued.swap(true, Ordering::AcqRel)
-    }
-}
-
 /// Ends a reader's attachment when dropped.
 #[derive(Debug)]
 pub struct ReaderGuard {
@@ -213,6 +165,6 @@ impl ReaderGuard {
 
 impl Drop for ReaderGuard {
     fn drop(&mut self) {
-        self.feed.detach(&self.reader);
+        self.feed.readers.write().remove(&self.reader);
     }
 }

@@ -1,6 +1,6 @@
 //! Which of a connection's readers have something to read.
 
-use std::task::Waker;
+use std::{net::SocketAddr, task::Waker};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -11,11 +11,23 @@ use parking_lot::Mutex;
 /// behind they are. Bounded by the connection's sessions: a reader is in the set once at most.
 #[derive(Debug, Default)]
 pub struct ReadySet {
+    /// The remote end of what carries the connection, if anything does.
+    transport: Option<SocketAddr>,
     aliases: Mutex<Vec<u32>>,
     waker: AtomicWaker,
 }
 
 impl ReadySet {
+    /// That of a connection whose transport has this remote end.
+    pub fn of(transport: SocketAddr) -> Self {
+        Self { transport: Some(transport), ..Self::default() }
+    }
+
+    /// What tells transports apart.
+    pub(super) fn transport(&self) -> Option<SocketAddr> {
+        self.transport
+    }
+
     /// Adds a reader and wakes. The caller makes sure that it is not in the set.
     pub(super) fn push(&self, alias: u32) {
         self.aliases.lock().push(alias);
