@@ -106,16 +106,27 @@ impl Crew {
     /// What one of them lacks.
     fn is_behind(&self, member: &Member, since: Instant) -> Option<String> {
         let Member { client, seat } = member;
-        let lacks = |what: &str| Some(format!("{} {what}: {:?}", seat.client, &*client.status().borrow()));
-        let fellows = self.members.iter().filter(|fellow| fellow.seat.topic == seat.topic);
-        let stored = fellows.map(|fellow| fellow.seat.progress.lock().stored.filter(|(begun, _)| *begun >= since));
-        let Some(stored) = stored.collect::<Option<Vec<_>>>() else {
-            let stored = seat.progress.lock().stored.is_some_and(|(begun, _)| begun >= since);
-            return if stored { Some(format!("nobody knows {}", seat.topic)) } else { lacks("has published nothing") };
-        };
+        let is_to_read = |fellow: &&Member| fellow.seat.topic == seat.topic;
+        let mut newest = Vec::new();
+        for Member { client, seat } in self.members.iter().filter(is_to_read) {
+            let progress = seat.progress.lock();
+            match progress.stored {
+                Some((begun, place)) if begun >= since => newest.push(place),
+                before => {
+                    let ago = before.map(|(begun, _)| begun.elapsed());
+                    let status = client.status();
+                    return Some(format!(
+                        "{}, whose last is of {ago:?} ago, stores nothing: {:?}",
+                        seat.client,
+                        &*status.borrow()
+                    ));
+                }
+            }
+        }
         let read = seat.progress.lock().read;
-        let has = |place: Place| read.is_some_and(|read| read.0 == place.0 && read.1 >= place.1);
-        if stored.iter().all(|(_, place)| has(*place)) { None } else { lacks("has not read all of it") }
+        let has = |place: &Place| read.is_some_and(|read| read.0 == place.0 && read.1 >= place.1);
+        let lacks = || format!("{} has not read all of it: {:?}", seat.client, &*client.status().borrow());
+        if newest.iter().all(has) { None } else { Some(lacks()) }
     }
 
     /// Ends the load, waits until everything has come, and closes.
