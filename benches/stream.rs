@@ -9,6 +9,8 @@
 
 #[path = "stream/bowline.rs"]
 mod bowline;
+#[path = "stream/bystander.rs"]
+mod bystander;
 #[path = "stream/centrifugo.rs"]
 mod centrifugo;
 #[path = "stream/contenders.rs"]
@@ -31,12 +33,17 @@ mod machine;
 mod nats;
 #[path = "stream/peer.rs"]
 mod peer;
+#[path = "../tests/support/pki.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "tests need more of it, and may panic")]
+mod pki;
 #[path = "stream/plain.rs"]
 mod plain;
 #[path = "stream/plot.rs"]
 mod plot;
 #[path = "stream/report.rs"]
 mod report;
+#[path = "stream/secure.rs"]
+mod secure;
 #[path = "../tests/support/served.rs"]
 mod served;
 #[path = "stream/socket.rs"]
@@ -80,7 +87,7 @@ struct Plan {
 
 fn main() -> Result<()> {
     match env::args().nth(1).as_deref() {
-        Some("--serve-peer") => return Ok(tokio::runtime::Runtime::new()?.block_on(peer::serve())?),
+        Some("--serve-peer") => return Ok(tokio::runtime::Runtime::new()?.block_on(peer::serve(env::args().skip(2)))?),
         Some("--serve-limit") => return Ok(limit::serve()?),
         _ => {}
     }

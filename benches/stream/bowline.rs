@@ -47,7 +47,7 @@ impl Bowline {
 
     /// See `Stage::open`.
     pub async fn open(address: SocketAddr, role: Role, topic: String, shape: Shape) -> io::Result<Self> {
-        let wire = Wire::connect(address, shape.small).await?;
+        let wire = Wire::connect(address, shape).await?;
         let sessions = vec![Session::default(); shape.receivers()];
         let acknowledged = role == Role::Publisher;
         let mut bowline = Self { wire, acknowledged, each: shape.sessions, sessions, opened: 0, heartbeats: 0 };
@@ -79,7 +79,7 @@ impl Bowline {
         session: Option<Session>,
         numbers: &mut Numbers,
     ) -> io::Result<Self> {
-        let wire = Wire::connect(address, false).await?;
+        let wire = Wire::connect(address, Shape::ONE).await?;
         let sessions = vec![session.unwrap_or_default()];
         let mut bowline = Self { wire, acknowledged: false, each: 1, sessions, opened: 0, heartbeats: 0 };
         let call = bowline.call(client_id);

@@ -64,7 +64,7 @@ pub struct Consume {
 impl Consume {
     /// See `Stage::open`.
     pub async fn open(address: SocketAddr, topic: String, shape: Shape) -> io::Result<Self> {
-        let mut wire = Wire::connect(address, shape.small).await?;
+        let mut wire = Wire::connect(address, shape).await?;
         for _ in 0..shape.receivers() {
             let call = wire.call("/centrifugal.centrifugo.unistream.CentrifugoUniStream/Consume");
             wire.queue(call, &ConnectRequest { subs: [(topic.clone(), SubscribeRequest {})].into() });
@@ -115,7 +115,7 @@ pub struct Api {
 impl Api {
     /// See `Stage::open`.
     pub async fn open(address: SocketAddr, topic: String) -> io::Result<Self> {
-        let socket = Socket::connect(address, false).await?;
+        let socket = Socket::connect(address, Shape::ONE).await?;
         Ok(Self { socket, topic: topic.to_owned(), queued: Vec::new(), asked: [].into(), answered: 0 })
     }
 

@@ -1,8 +1,8 @@
 //! Who is measured, and how each is started: on the server's core, on ports of loopback that are free.
 
-use std::{env, io, net::SocketAddr, time::Duration};
+use std::{env, io, net::SocketAddr, process::Command, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     bowline::Bowline,
@@ -11,6 +11,7 @@ use crate::{
     grpc::Grpc,
     nats::Nats,
     plain::Plain,
+    secure::Files,
     served::Served,
     stage::{Dial, Stage, any},
     talker::Role,
@@ -98,6 +99,27 @@ impl Who {
             },
         }
     }
+
+    /// Tells it to speak TLS, in its own words.
+    fn secure(self, command: &mut Command, files: &Files) -> Result<()> {
+        let (certificate, key) = (files.certificate(), files.key());
+        match self {
+            Self::Bowline => {
+                command.env("BOWLINE__TRANSPORT__TLS__ENABLED", "true");
+                command.env("BOWLINE__TRANSPORT__TLS__CERT_FILE", certificate);
+                command.env("BOWLINE__TRANSPORT__TLS__KEY_FILE", key);
+            }
+            Self::Tonic | Self::GrpcGo => drop(command.args([certificate, key])),
+            Self::Nats => drop(command.args(["--config", &files.nats()])),
+            Self::Centrifugo => {
+                command.env("CENTRIFUGO_UNI_GRPC_TLS_ENABLED", "true");
+                command.env("CENTRIFUGO_UNI_GRPC_TLS_CERT_PEM", certificate);
+                command.env("CENTRIFUGO_UNI_GRPC_TLS_KEY_PEM", key);
+            }
+            Self::Send => bail!("a plain server speaks no TLS"),
+        }
+        Ok(())
+    }
 }
 
 impl Programs {
@@ -112,19 +134,22 @@ impl Programs {
         })
     }
 
-    /// Starts a server. `settings` are Bowline's, beside those it is always told.
-    pub fn start(&self, who: Who, settings: &[(&str, &str)]) -> Result<Server> {
+    /// Starts a server, which speaks TLS if it is given what it needs for that. `settings` are Bowline's, beside those it
+    /// is always told.
+    pub fn start(&self, who: Who, settings: &[(&str, &str)], tls: Option<&Files>) -> Result<Server> {
         let program = self.file(who)?.with_context(|| format!("{} is not here", who.name()))?;
         let mut command = cpu::on_server_core(&program);
         // A program in Go has one core; more threads would only get into each other's way.
         command.env("GOMAXPROCS", "1");
+        if matches!(who, Who::Tonic | Who::Send) {
+            command.arg(if who == Who::Tonic { "--serve-peer" } else { "--serve-limit" });
+        }
+        if let Some(files) = tls {
+            who.secure(&mut command, files)?;
+        }
         let served = match who {
             Who::Bowline => Served::bowline(command, &[SETTINGS, settings].concat()),
-            Who::Tonic | Who::Send => {
-                command.arg(if who == Who::Tonic { "--serve-peer" } else { "--serve-limit" });
-                Served::spawn(command)
-            }
-            Who::GrpcGo => Served::spawn(command),
+            Who::Tonic | Who::Send | Who::GrpcGo => Served::spawn(command),
             Who::Nats => {
                 command.args(["--addr", "127.0.0.1", "--port", "-1"]);
                 Served::spawn(command)
@@ -150,7 +175,7 @@ const CENTRIFUGO: [(&str, &str); 9] = [
 ];
 
 /// It has to be given its ports; the one for publishers opens a moment after that of clients.
-fn centrifugo(mut command: std::process::Command) -> Result<Server> {
+fn centrifugo(mut command: Command) -> Result<Server> {
     let (clients, api) = (free_port()?, free_port()?);
     command.envs(CENTRIFUGO);
     command.env("CENTRIFUGO_UNI_GRPC_PORT", clients.to_string()).env("CENTRIFUGO_HTTP_SERVER_PORT", api.to_string());
@@ -162,7 +187,7 @@ fn centrifugo(mut command: std::process::Command) -> Result<Server> {
         }
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    anyhow::bail!("Centrifugo does not take publishers")
+    bail!("Centrifugo does not take publishers")
 }
 
 /// How often its second port is tried.

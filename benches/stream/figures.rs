@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     contenders::{Programs, Server, Who},
-    idle, start, storm,
+    idle,
+    secure::Files,
+    start, storm,
     talker::{Role, Shape, Talker},
     work::{Clock, Sample, Work},
 };
@@ -37,8 +39,8 @@ pub enum Task {
     Many(Work),
     /// Publishes to one topic that keeps so many events, and has them.
     History(usize),
-    /// Memory of so many connections, each with so many sessions.
-    Connections { count: usize, sessions: usize },
+    /// Memory of so many connections.
+    Connections { count: usize, shape: Shape },
     /// Memory of so many more sessions on each of so many connections.
     Sessions { connections: usize, more: usize },
     /// CPU time of so many connections that do nothing.
@@ -84,8 +86,10 @@ impl Measured<'_> {
                 let work = Work::Publish { connections: 1, sessions: 1, window: WINDOW };
                 Ok(of_traffic(&work.measure(&server.stage, "history", clock).await?))
             }
-            Task::Connections { count, sessions } => {
-                Ok(idle::connections(&self.new_server(&[])?, count, sessions).await?)
+            Task::Connections { count, shape } => {
+                let files = shape.tls.map(|_| Files::new());
+                let server = self.programs.start(self.who, &[], files.as_ref())?;
+                Ok(idle::connections(&server, count, shape).await?)
             }
             Task::Sessions { connections, more } => {
                 Ok(idle::sessions(&self.new_server(&[])?, connections, more).await?)
@@ -97,7 +101,7 @@ impl Measured<'_> {
     }
 
     fn new_server(&self, settings: &[(&str, &str)]) -> Result<Server> {
-        self.programs.start(self.who, settings)
+        self.programs.start(self.who, settings, None)
     }
 
     async fn lasting(&mut self, settings: &[(&str, &str)]) -> Result<&Server> {

@@ -20,7 +20,7 @@ pub struct Grpc {
 impl Grpc {
     /// See `Stage::open`.
     pub async fn open(address: SocketAddr, role: Role, shape: Shape) -> io::Result<Self> {
-        let mut wire = Wire::connect(address, shape.small).await?;
+        let mut wire = Wire::connect(address, shape).await?;
         let path = match role {
             Role::Echo => "/peer.Peer/Echo",
             Role::Publisher => "/peer.Peer/Publish",

@@ -19,11 +19,11 @@ const WATCH: Duration = Duration::from_secs(60);
 /// Before that: the first heartbeats have spread.
 const SPREAD: Duration = Duration::from_secs(5);
 
-/// Resident memory of each of so many connections with so many receivers.
-pub async fn connections(server: &Server, count: usize, sessions: usize) -> io::Result<Figures> {
+/// Resident memory of each of so many connections.
+pub async fn connections(server: &Server, count: usize, shape: Shape) -> io::Result<Figures> {
     let before = server.stage.resident_kib();
     let begun = Instant::now();
-    let held = open(server, Shape { sessions, ..Shape::ONE }, count).await?;
+    let held = open(server, shape, count).await?;
     let took = begun.elapsed();
     tokio::time::sleep(SETTLE).await;
     let grown = server.stage.resident_kib().saturating_sub(before);

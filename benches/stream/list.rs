@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     contenders::{ALL, Who},
     figures::Task,
+    secure::trusting,
     talker::Shape,
     work::{FanOut, Pace, Work},
 };
@@ -42,6 +43,8 @@ const ANY: usize = usize::MAX;
 const BOTH_WAYS: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Send];
 /// Who has many receivers on one connection.
 const SHARED: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats];
+/// Who speaks TLS.
+const SECURED: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Centrifugo];
 
 /// Who has streams.
 const STREAMS: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo];
@@ -152,14 +155,27 @@ pub const KINDS: &[Kind] = &[
         says: "5,000 connections, each with a session or what others have for it, which has said one word each way",
         of: "resident memory for each, KiB",
         rounds: 3,
-        contenders: || each(ALL, Task::Connections { count: 5000, sessions: 1 }),
+        contenders: || each(ALL, Task::Connections { count: 5000, shape: Shape::ONE }),
+    },
+    Kind {
+        name: "idle-connections-tls",
+        says: "the same over TLS 1.3",
+        of: "resident memory for each, KiB",
+        rounds: 3,
+        contenders: || {
+            let shape = Shape { tls: Some(trusting), ..Shape::ONE };
+            each(SECURED, Task::Connections { count: 5000, shape })
+        },
     },
     Kind {
         name: "many-connections",
         says: "15,000 connections with 7 sessions each; the gRPC peers have streams instead, NATS subscriptions",
         of: "resident memory for each connection, KiB",
         rounds: 1,
-        contenders: || each(SHARED, Task::Connections { count: 15_000, sessions: 7 }),
+        contenders: || {
+            let shape = Shape { sessions: 7, ..Shape::ONE };
+            each(SHARED, Task::Connections { count: 15_000, shape })
+        },
     },
     Kind {
         name: "idle-sessions",

@@ -21,7 +21,7 @@ pub struct Nats {
 impl Nats {
     /// See `Stage::open`. An echo is a subscription to what the client itself publishes.
     pub async fn open(address: SocketAddr, role: Role, topic: String, shape: Shape) -> io::Result<Self> {
-        let mut socket = Socket::connect(address, shape.small).await?;
+        let mut socket = Socket::connect(address, shape).await?;
         // `verbose` asks for an answer to each publish, and to each of these.
         let verbose = role == Role::Publisher;
         let connect = format!("CONNECT {{\"verbose\":{verbose},\"pedantic\":false,\"tls_required\":false}}\r\n");

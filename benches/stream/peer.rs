@@ -14,6 +14,13 @@ use futures_util::Stream;
 use hyper_util::{rt::TokioExecutor, rt::TokioIo, service::TowerToHyperService};
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::mpsc};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming, body::Body, server::Grpc, server::StreamingService};
 use tonic_prost::ProstCodec;
@@ -32,8 +39,9 @@ const QUEUE: usize = 1024;
 type Subscribers = Arc<Mutex<Vec<mpsc::Sender<Result<Blob, Status>>>>>;
 type Answers = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;
 
-/// Serves until killed; says where it listens on stderr.
-pub async fn serve() -> std::io::Result<()> {
+/// Serves until killed; says where it listens on stderr. With TLS, if there are a certificate's file and its key's.
+pub async fn serve(files: impl Iterator<Item = String>) -> std::io::Result<()> {
+    let tls = acceptor(files)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     eprintln!("listening {}", listener.local_addr()?);
     let subscribers = Subscribers::default();
@@ -43,8 +51,28 @@ pub async fn serve() -> std::io::Result<()> {
         let service = TowerToHyperService::new(Peer(Arc::clone(&subscribers)));
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder.max_concurrent_streams(None);
-        detach(builder.serve_connection(TokioIo::new(socket), service));
+        match &tls {
+            None => detach(builder.serve_connection(TokioIo::new(socket), service)),
+            Some(tls) => {
+                let handshake = Box::pin(tls.accept(socket));
+                detach(async move {
+                    let Ok(socket) = handshake.await else { return };
+                    drop(builder.serve_connection(TokioIo::new(socket), service).await);
+                });
+            }
+        }
     }
+}
+
+fn acceptor(mut files: impl Iterator<Item = String>) -> std::io::Result<Option<TlsAcceptor>> {
+    let (Some(certificate), Some(key)) = (files.next(), files.next()) else { return Ok(None) };
+    let chain =
+        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).map_err(std::io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(std::io::Error::other)?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+    let mut config = config.map_err(std::io::Error::other)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Some(Arc::new(config).into()))
 }
 
 /// As a plain tonic server does: nobody waits for it.

@@ -30,7 +30,7 @@ pub struct Plain {
 impl Plain {
     /// See `Stage::open`.
     pub async fn open(address: SocketAddr, role: Role, shape: Shape) -> io::Result<Self> {
-        let mut socket = Socket::connect(address, shape.small).await?;
+        let mut socket = Socket::connect(address, shape).await?;
         socket.outbound.put_u8(match role {
             Role::Echo => ECHO,
             Role::Publisher => PUBLISHER,

@@ -16,7 +16,7 @@ pub async fn measure(programs: &Programs, who: Who) -> Result<Figures> {
     let file = programs.file(who)?.context("a program")?;
     let size = stripped_size(&file)? as f64 / 1e6;
     let begun = Instant::now();
-    let server = programs.start(who, &[])?;
+    let server = programs.start(who, &[], None)?;
     let client = Talker::open(&server.stage, Role::Subscriber, "bench.start", Shape::ONE).await?;
     let took = begun.elapsed();
     drop(client);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     bowline::{Bowline, Session},
+    bystander::Bystander,
     contenders::{Server, Who},
     figures::{Figures, figure},
     talker::{Dialect as _, Numbers, Role, Shape, Talker},
@@ -15,6 +16,8 @@ use crate::{
 const TOPIC: &str = "bench.storm";
 /// Published before they leave, and while they are away.
 const EVENTS: u64 = 10;
+/// How long a bystander is watched before anybody else comes.
+const CALM: Duration = Duration::from_secs(1);
 /// Until the server has seen that they have gone, and has done what it does then.
 const AWAY: Duration = Duration::from_secs(1);
 /// On their way at any moment: far less than the backlog of any of the servers (1,024), beyond which the kernel has them wait
@@ -25,19 +28,27 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So many come back. Bowline's resume, and each must get what it missed, once and in order; those of others begin anew.
 pub async fn measure(server: &Server, count: usize) -> io::Result<Figures> {
+    let bystander = Bystander::come(&server.stage);
+    let calm = Instant::now();
+    tokio::time::sleep(CALM).await;
     let took = async {
         if server.who == Who::Bowline { resume(server, count).await } else { begin_anew(server, count).await }
     };
-    let (wall, used) = tokio::time::timeout(PATIENCE, took).await??;
+    let (begun, wall, used) = tokio::time::timeout(PATIENCE, took).await??;
+    let waits = bystander.go()?;
     Ok(vec![
         figure("CPU µs", used.as_secs_f64() * 1e6 / count as f64),
         figure("all back after, s", wall.as_secs_f64()),
+        figure("others' p99 meanwhile, ms", waits.percentile(99.0, begun, begun + wall)),
+        figure("and before, ms", waits.percentile(99.0, calm, calm + CALM)),
         figure("memory, MiB", server.stage.resident_kib() as f64 / 1024.0),
     ])
 }
 
-/// How long it took, and what CPU time of the server.
-async fn resume(server: &Server, count: usize) -> io::Result<(Duration, Duration)> {
+/// When it began, how long it took, and what CPU time of the server.
+type Storm = (Instant, Duration, Duration);
+
+async fn resume(server: &Server, count: usize) -> io::Result<Storm> {
     let mut publisher = Talker::open(&server.stage, Role::Publisher, TOPIC, Shape::ONE).await?;
     let there = at_once((0..count).map(|n| come(server, n, None))).await?;
     publish(&mut publisher).await?;
@@ -51,19 +62,19 @@ async fn resume(server: &Server, count: usize) -> io::Result<(Duration, Duration
         hear(client, 2 * EVENTS).await
     });
     let back = at_once(back).await?;
-    let took = (begun.elapsed(), server.stage.used() - used);
+    let took = (begun, begun.elapsed(), server.stage.used() - used);
     drop(back);
     Ok(took)
 }
 
 /// The same by clients that have nothing to go on from.
-async fn begin_anew(server: &Server, count: usize) -> io::Result<(Duration, Duration)> {
+async fn begin_anew(server: &Server, count: usize) -> io::Result<Storm> {
     let open = || at_once((0..count).map(|_| Talker::open(&server.stage, Role::Subscriber, TOPIC, Shape::ONE)));
     drop(open().await?);
     tokio::time::sleep(AWAY).await;
     let (begun, used) = (Instant::now(), server.stage.used());
     let back = open().await?;
-    let took = (begun.elapsed(), server.stage.used() - used);
+    let took = (begun, begun.elapsed(), server.stage.used() - used);
     drop(back);
     Ok(took)
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use futures_util::future::try_join_all;
+use tokio_rustls::TlsConnector;
 
 use crate::{socket::Socket, stage::Stage};
 
@@ -21,7 +22,7 @@ pub enum Role {
 }
 
 /// How much there is on one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Shape {
     /// Calls; of a server that knows none, as many subscriptions.
     pub streams: usize,
@@ -29,11 +30,13 @@ pub struct Shape {
     pub sessions: usize,
     /// Whether the kernel takes little for it that it does not read.
     pub small: bool,
+    /// Whom it trusts, if it speaks TLS.
+    pub tls: Option<fn() -> &'static TlsConnector>,
 }
 
 impl Shape {
     /// One of everything.
-    pub const ONE: Self = Self { streams: 1, sessions: 1, small: false };
+    pub const ONE: Self = Self { streams: 1, sessions: 1, small: false, tls: None };
 
     /// How many there are that receive.
     pub fn receivers(self) -> usize {

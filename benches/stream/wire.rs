@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use crate::socket::Socket;
+use crate::{socket::Socket, talker::Shape};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
@@ -51,8 +51,8 @@ struct Call {
 
 impl Wire {
     /// Connects; see `Socket::connect`.
-    pub async fn connect(address: SocketAddr, small: bool) -> io::Result<Self> {
-        let mut socket = Socket::connect(address, small).await?;
+    pub async fn connect(address: SocketAddr, shape: Shape) -> io::Result<Self> {
+        let mut socket = Socket::connect(address, shape).await?;
         let outbound = &mut socket.outbound;
         outbound.put_slice(PREFACE);
         // SETTINGS_INITIAL_WINDOW_SIZE

@@ -2,7 +2,8 @@
 // channel of 512 between them, whoever receives is found in a map behind an RWMutex. No sessions, no history, no
 // identity, no limits.
 //
-// Its one message is `bytes value = 1`, which is BytesValue: nothing has to be generated.
+// Its one message is `bytes value = 1`, which is BytesValue: nothing has to be generated. With the files of a certificate and
+// of its key as arguments it speaks TLS.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -110,7 +112,16 @@ func main() {
 	method := func(name string, handler grpc.StreamHandler) grpc.StreamDesc {
 		return grpc.StreamDesc{StreamName: name, Handler: handler, ServerStreams: true, ClientStreams: true}
 	}
-	server := grpc.NewServer()
+	var options []grpc.ServerOption
+	if len(os.Args) == 3 {
+		tls, err := credentials.NewServerTLSFromFile(os.Args[1], os.Args[2])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		options = append(options, grpc.Creds(tls))
+	}
+	server := grpc.NewServer(options...)
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "peer.Peer",
 		HandlerType: (*any)(nil),

@@ -1,0 +1,75 @@
+//! Somebody whom a storm does not concern: on a thread of their own, one message each millisecond, and back.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    stage::Stage,
+    talker::{Role, Shape, Talker},
+};
+
+/// From one message to the next, whatever has become of those before.
+const INTERVAL: Duration = Duration::from_millis(1);
+
+/// When a message was due, and how long after that it was back.
+type Wait = (Instant, Duration);
+
+/// See the module.
+pub struct Bystander {
+    leaves: Arc<AtomicBool>,
+    thread: JoinHandle<io::Result<Vec<Wait>>>,
+}
+
+impl Bystander {
+    /// Comes to a server.
+    pub fn come(stage: &Stage) -> Self {
+        let leaves = Arc::<AtomicBool>::default();
+        let (stage, told) = (stage.clone(), Arc::clone(&leaves));
+        Self { leaves, thread: thread::spawn(move || stand_by(&stage, &told)) }
+    }
+
+    /// Goes. An answer that was lost, doubled or out of order is an error.
+    pub fn go(self) -> io::Result<Waits> {
+        self.leaves.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| io::Error::other("the bystander"))?.map(Waits)
+    }
+}
+
+/// What a bystander has waited for.
+pub struct Waits(Vec<Wait>);
+
+impl Waits {
+    /// Of the messages that were due in this time so many percent were back after, ms.
+    pub fn percentile(&self, percent: f64, begin: Instant, end: Instant) -> f64 {
+        let mut waits: Vec<Duration> =
+            self.0.iter().filter(|(due, _)| (begin..end).contains(due)).map(|(_, wait)| *wait).collect();
+        waits.sort_unstable();
+        let place = (waits.len() as f64 * percent / 100.0) as usize;
+        waits.get(place.min(waits.len().saturating_sub(1))).map_or(f64::NAN, |wait| wait.as_secs_f64() * 1000.0)
+    }
+}
+
+fn stand_by(stage: &Stage, leaves: &AtomicBool) -> io::Result<Vec<Wait>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut talker = runtime.block_on(Talker::open(stage, Role::Echo, "echo.bystander", Shape::ONE))?;
+    let (mut waits, mut due) = (Vec::new(), Instant::now());
+    while !leaves.load(Ordering::Relaxed) {
+        due += INTERVAL;
+        while Instant::now() < due {
+            thread::park_timeout(due - Instant::now());
+        }
+        talker.send();
+        runtime.block_on(talker.receive())?;
+        waits.push((due, due.elapsed()));
+    }
+    Ok(waits)
+}
