@@ -247,7 +247,7 @@ impl Line {
         match self {
             #[cfg(test)]
             Self::Memory(entry) if let Some(fate) = late::fate(&event) => late::publish(entry, event, fate),
-            Self::Memory(entry) => Publishing::Done(entry.publish(event)),
+            Self::Memory(entry) => Publishing::Done(entry.publish(&event)),
             Self::Nats(entry) => entry.publish(event),
         }
     }
@@ -277,7 +277,8 @@ impl Line {
     pub async fn reaches(&self, cursor: Cursor) -> Result<(), Failure> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::Nats(entry) => entry.reaches(cursor).await,
+            // Boxed, as all that an opening may wait for: with topics in memory it would need the room as well.
+            Self::Nats(entry) => Box::pin(entry.reaches(cursor)).await,
         }
     }
 
@@ -286,7 +287,7 @@ impl Line {
     pub async fn current(&self) -> Result<(), Failure> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::Nats(entry) => entry.current().await,
+            Self::Nats(entry) => Box::pin(entry.current()).await,
         }
     }
 
@@ -325,7 +326,7 @@ impl Line {
     pub async fn fence(&self, producer: &Producer, claim: Claim) -> Result<(), Failure> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::Nats(entry) => entry.fence(producer, claim).await,
+            Self::Nats(entry) => Box::pin(entry.fence(producer, claim)).await,
         }
     }
 

@@ -48,7 +48,7 @@ pub use body::OutboxBody;
 pub use config::Config;
 pub use frames::{BodyError, Frames};
 pub(crate) use inbound::class_frame;
-use inbound::{Inbound, Outcome};
+use inbound::{Inbound, Outcome, Slow};
 use outbox::Outbox;
 
 /// About clients that went away.
@@ -106,15 +106,16 @@ pub fn spawn(shared: &Arc<Shared>, call: Call, admission: Admission) -> OutboxBo
     admission.bind(Arc::downgrade(&asked));
     let body = OutboxBody::new(outbox.clone());
     let trail = trail::Trail::new(shared, admission.entry(), &call.opening);
-    let actor = Actor { shared: shared.clone(), call, standing, trail, admission, outbox, _peer: peer };
+    // Boxed: a task keeps what it was given beside what it makes of it.
+    let actor = Box::new(Actor { shared: shared.clone(), call, standing, trail, admission, outbox, _peer: peer });
     drop(shared.tasks.spawn("connection", actor.run()));
     body
 }
 
 /// What the inbound half waits for.
 enum News {
-    /// The client's next frame; none once it is done.
-    Frame(Option<StreamDataRequest>),
+    /// The client's next frame.
+    Frame(StreamDataRequest),
     /// The broker has answered a publish.
     Outcome(Outcome),
 }
@@ -141,7 +142,7 @@ impl Drop for Actor {
 }
 
 impl Actor {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         let end = self.converse().await;
         self.trail.ended(end.as_ref().err());
         // Refused before it was welcomed: that was all of its opening.
@@ -158,29 +159,29 @@ impl Actor {
 
     /// Until the client is done (`Ok`), something is wrong, or the connection is closed from elsewhere.
     async fn converse(&mut self) -> Result<(), Failure> {
-        let outbox = self.outbox.clone();
-        let old = outlived(self.call.transport.clone(), self.admission.entry().clone(), self.shared.config.close_grace);
-        let late = late(self.call.deadline);
+        let (outbox, transport) = (self.outbox.clone(), self.call.transport.clone());
+        let (deadline, close_grace) = (self.call.deadline, self.shared.config.close_grace);
+        // In place, what a call waits for has one place in its task, and named beforehand two.
         tokio::select! {
             biased;
             () = outbox.closing() => Err(outbox.failure()),
-            failure = old => Err(failure),
-            failure = late => Err(failure),
+            failure = outlived(&transport, outbox.entry(), close_grace) => Err(failure),
+            failure = late(deadline) => Err(failure),
             end = self.read() => end,
         }
     }
 
     async fn read(&mut self) -> Result<(), Failure> {
-        let Some(client) = self.handshake().await? else { return Ok(()) };
+        // Boxed, as all that a connection seldom waits for: idle, it has no use for the room.
+        let Some(client) = Box::pin(self.handshake()).await? else { return Ok(()) };
         drop(std::mem::take(&mut self.call.opening));
         let opening = self.trail.opening().cloned();
         let party = self.standing.party()?;
         let mut inbound = Inbound::new(&self.shared, &self.outbox, &self.standing, client, party, opening);
         loop {
-            match self.news(&mut inbound).await? {
-                News::Frame(Some(frame)) => self.frame(&mut inbound, frame).await?,
-                News::Frame(None) => break,
-                News::Outcome(outcome) => inbound.take(outcome),
+            let Some(news) = self.news(&mut inbound).await? else { break };
+            if let Some(slow) = self.take(&mut inbound, news)? {
+                Box::pin(inbound.handle_slowly(slow)).await?;
             }
             // A flood that is always ready would otherwise keep a worker to itself.
             tokio::task::coop::consume_budget().await;
@@ -196,26 +197,31 @@ impl Actor {
         Ok(())
     }
 
-    async fn news(&mut self, inbound: &mut Inbound) -> Result<News, Failure> {
-        if inbound.is_settled() {
-            return self.call.requests.next().await.map(News::Frame);
-        }
-        tokio::select! {
-            biased;
-            Some(outcome) = inbound.outcome() => Ok(News::Outcome(outcome)),
-            frame = self.call.requests.next() => frame.map(News::Frame),
-        }
+    /// None once the client is done.
+    async fn news(&mut self, inbound: &mut Inbound) -> Result<Option<News>, Failure> {
+        let frame = if inbound.is_settled() {
+            self.call.requests.next().await
+        } else {
+            tokio::select! {
+                biased;
+                Some(outcome) = inbound.outcome() => return Ok(Some(News::Outcome(outcome))),
+                frame = self.call.requests.next() => frame,
+            }
+        };
+        frame.map(|frame| frame.map(News::Frame))
     }
 
-    async fn frame(&mut self, inbound: &mut Inbound, frame: StreamDataRequest) -> Result<(), Failure> {
-        self.received();
-        // A token may have to wait, for the keys it is signed with: for a second, seldom.
-        if let Some(keys) = inbound::keys_wanted(&self.shared.auth, &frame) {
-            keys.await;
-        }
-        match inbound.handle(frame)? {
-            Some(opening) => inbound.open(opening).await,
-            None => Ok(()),
+    /// Returns what cannot be done at once.
+    fn take(&self, inbound: &mut Inbound, news: News) -> Result<Option<Slow>, Failure> {
+        match news {
+            News::Frame(frame) => {
+                self.received();
+                inbound.handle(frame)
+            }
+            News::Outcome(outcome) => {
+                inbound.take(outcome);
+                Ok(None)
+            }
         }
     }
 
@@ -262,12 +268,12 @@ impl Actor {
 }
 
 /// Tells the client to move when its transport has reached its age; completes when it has had its time for that.
-async fn outlived(transport: TransportHandle, entry: Arc<Entry>, close_grace: Duration) -> Failure {
+async fn outlived(transport: &TransportHandle, entry: &Entry, close_grace: Duration) -> Failure {
     transport.retired().await;
     let deadline = transport.grace.saturating_sub(close_grace);
     let (reason, reconnect_delay) = ("the transport has reached its age".into(), Duration::ZERO);
     entry.drain(DrainNotice { reason, reconnect_delay, deadline: Some(deadline) });
-    sleep(deadline).await;
+    Box::pin(sleep(deadline)).await;
     Failure::new(Reason::Draining, "the client did not leave a transport that has reached its age")
 }
 

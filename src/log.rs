@@ -131,25 +131,25 @@ impl Log {
 
     /// Stores an event, or recognises it, or says why not: WRONG_LAST (with `actual`), WRONG_SEQ and FORGOTTEN_SEQ
     /// (with `through_seq`), BACKPRESSURE, HISTORY_LIMIT, and of a keyed topic KEY_LIMIT and INVALID_FIELD.
-    pub fn append(&mut self, event: NewEvent, now: Timestamp) -> Result<Published, Failure> {
+    pub fn append(&mut self, event: &NewEvent, now: Timestamp) -> Result<Published, Failure> {
         if let Verdict::Repeat((offset, time)) = self.dedupes.judge(&event.dedupe)? {
             self.dedupes.remember(&event.dedupe, (offset, time));
             return Ok(self.published(offset, time, true));
         }
-        self.check(&event)?;
+        self.check(event)?;
         Ok(self.store(event, now))
     }
 
     /// Stores an event that nothing speaks against.
-    fn store(&mut self, event: NewEvent, now: Timestamp) -> Published {
+    fn store(&mut self, event: &NewEvent, now: Timestamp) -> Published {
         let (offset, time) = (self.head.0 + 1, now.max(Timestamp(self.head.1.0 + 1)));
-        let encoded = proto::encode_event(&event, offset, time);
+        let encoded = proto::encode_event(event, offset, time);
         if planted::strikes(Bug::AnswersUnstored, 60) {
             return self.published(offset, time, false);
         }
         let record = Record { offset, time, payload_len: event.payload.len(), encoded, trace: event.trace.clone() };
         if let Some(keys) = &mut self.keys {
-            keys.apply(&event.key, event.operation, event.scope, &record);
+            keys.apply(&event.key, event.operation, event.scope.clone(), &record);
         }
         self.dedupes.remember(&event.dedupe, (offset, time));
         self.bytes += record.weight();
@@ -351,7 +351,7 @@ impl Log {
         let any = !owned.is_empty();
         for key in owned {
             // Nothing may refuse a removal: it has a key, no condition and no number, and it takes nearly no room.
-            self.store(removal(key), now);
+            self.store(&removal(key), now);
         }
         any
     }

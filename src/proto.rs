@@ -4,6 +4,7 @@ mod brief;
 mod codec;
 mod convert;
 mod encode;
+mod publish;
 mod redacted;
 mod shape;
 mod stored;
@@ -22,6 +23,7 @@ pub mod health {
 
 pub use codec::Codec;
 pub use encode::{DeliveryHead, Placed, encode_content, encode_event, encoded_event_len, frame, place_event};
+pub use publish::publish;
 pub use shape::is_modest;
 pub use stored::stored;
 

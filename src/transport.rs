@@ -26,6 +26,7 @@ mod ledger;
 mod listener;
 mod meter;
 mod tls;
+mod turn;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -100,10 +101,7 @@ pub async fn serve<S, B>(
             continue;
         };
         let (host, goaway) = (host.clone(), shutdown.begin.child_token());
-        drop(tasks.spawn("transport", async move {
-            host.run(socket, peer, place, goaway).await;
-            drop(permit);
-        }));
+        drop(tasks.spawn("transport", host.run(permit, socket, peer, place, goaway)));
     }
     drop(listener);
 

@@ -15,7 +15,7 @@ mod transport;
 pub(crate) use clock::simulated::begin as simulated_clock;
 pub use clock::{Clock, Timestamp, sleep_until_or_forever};
 pub(crate) use event::MAX_DEDUPE_LEN;
-pub use event::{Claim, Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published, Seq};
+pub use event::{ByProducer, Claim, Cursor, Dedupe, Durability, NewEvent, Operation, Producer, Published, Seq};
 pub use id::{ClientId, ConnectionId, SessionId};
 pub use kill::{Deadline, KillSwitch};
 pub use limiter::{Limiter, Party, network};

@@ -166,7 +166,8 @@ impl Fleet {
     pub async fn tell(&self, matter: Matter, content: Bytes) -> Told {
         match self {
             Self::Alone => Told::default(),
-            Self::Nats(fleet) => fleet.tell(matter, content).await,
+            // Boxed, as all that an opening may wait for: with topics in memory it would need the room as well.
+            Self::Nats(fleet) => Box::pin(fleet.tell(matter, content)).await,
         }
     }
 
@@ -176,7 +177,7 @@ impl Fleet {
     pub async fn claim(&self, taking: &Taking) -> Result<Option<Claimed>, Failure> {
         match self {
             Self::Alone => Ok(None),
-            Self::Nats(fleet) => fleet.claim(taking).await.map(Some),
+            Self::Nats(fleet) => Box::pin(fleet.claim(taking)).await.map(Some),
         }
     }
 
@@ -201,7 +202,7 @@ impl Fleet {
     pub async fn stands(&self, claim: Claim) -> Result<bool, Failure> {
         match self {
             Self::Alone => Ok(true),
-            Self::Nats(fleet) => fleet.stands(claim).await,
+            Self::Nats(fleet) => Box::pin(fleet.stands(claim)).await,
         }
     }
 

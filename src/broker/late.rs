@@ -74,7 +74,7 @@ pub(super) fn publish(entry: &Arc<Entry>, event: NewEvent, fate: Fate) -> Publis
         // Whether anybody still waits for the outcome is nothing to it.
         drop(Tasks::default().spawn("late publish", async move {
             sleep(after).await;
-            tell.send(entry.publish(event)).ok();
+            tell.send(entry.publish(&event)).ok();
         }));
     }
     Publishing::Later(Box::pin(async move {

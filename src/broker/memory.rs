@@ -175,7 +175,7 @@ impl Entry {
         Self { log: RwLock::new(Log::new(limits).counted(total)), listener: RwLock::default() }
     }
 
-    pub(super) fn publish(&self, event: NewEvent) -> Result<Published, Failure> {
+    pub(super) fn publish(&self, event: &NewEvent) -> Result<Published, Failure> {
         let published = self.log.write().append(event, Timestamp::now())?;
         if !published.duplicate {
             self.tell();

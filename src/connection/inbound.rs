@@ -10,12 +10,10 @@ mod wish;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{Shared, handshake, outbox::Outbox, standing::Standing};
 use crate::{
-    auth::Auth,
     error::{Failure, Reason},
     planted::{self, Bug},
     proto::v1::{self, StreamDataRequest, stream_data_request::Frame, stream_data_response},
@@ -55,10 +53,11 @@ pub(super) struct Inbound {
     pending: Pending,
 }
 
-/// A session being opened. The next frame is not handled before that is done: the client may speak to the session already.
-pub(super) struct Opener {
-    request_id: u64,
-    work: BoxFuture<'static, Result<Result<(), Failure>, Failure>>,
+/// A frame that may have to wait for something. The next is not handled before that is done: the client may speak to its
+/// session already.
+pub(super) enum Slow {
+    OpenSession(u64, Box<v1::OpenSession>),
+    Authenticate(u64, v1::Authenticate),
 }
 
 impl Inbound {
@@ -76,27 +75,21 @@ impl Inbound {
         Self { served, tokens, opening, pending: Pending::default() }
     }
 
-    /// Handles one frame; `Err` ends the stream. What is returned is to be given to [`open`](Self::open) next.
-    pub(super) fn handle(&mut self, request: StreamDataRequest) -> Result<Option<Opener>, Failure> {
+    /// Handles one frame; `Err` ends the stream. What is returned is to be given to [`handle_slowly`](Self::handle_slowly)
+    /// next.
+    pub(super) fn handle(&mut self, request: StreamDataRequest) -> Result<Option<Slow>, Failure> {
         let id = request.request_id;
         let frame = request.frame.ok_or_else(|| Failure::new(Reason::Protocol, "a frame of no known kind"))?;
         match frame {
             Frame::Hello(_) => return Err(Failure::new(Reason::Protocol, "hello came twice")),
-            Frame::OpenSession(open) => {
-                let span = self.opening_span(&open);
-                let work = Box::pin(self.served.clone().open_session(*open, span));
-                return Ok(Some(Opener { request_id: id, work }));
-            }
+            Frame::OpenSession(open) => return Ok(Some(Slow::OpenSession(id, open))),
+            Frame::Authenticate(authenticate) => return Ok(Some(Slow::Authenticate(id, authenticate))),
             Frame::Publish(publish) => self.publish(id, publish),
             Frame::Flow(flow) => {
                 let done = self.served.flow(&flow);
                 self.served.answer(id, done);
             }
             Frame::CloseSession(close) => self.close_session(id, close),
-            Frame::Authenticate(authenticate) => {
-                let done = self.authenticate(&authenticate.token)?;
-                self.served.answer(id, done);
-            }
             Frame::Heartbeat(heartbeat) => {
                 if heartbeat.reply_requested {
                     let answer = v1::Heartbeat { nonce: heartbeat.nonce, ..v1::Heartbeat::default() };
@@ -106,6 +99,22 @@ impl Inbound {
             }
         }
         Ok(None)
+    }
+
+    /// Handles one frame, and waits for what it takes; `Err` ends the stream.
+    pub(super) async fn handle_slowly(&mut self, slow: Slow) -> Result<(), Failure> {
+        match slow {
+            Slow::OpenSession(id, open) => self.open(id, *open).await,
+            Slow::Authenticate(id, v1::Authenticate { token }) => {
+                // For the keys that it is signed with: for a second, seldom.
+                if let Some(keys) = self.served.shared.auth.keys_wanted_by(&token) {
+                    keys.await;
+                }
+                let done = self.authenticate(&token)?;
+                self.served.answer(id, done);
+                Ok(())
+            }
+        }
     }
 
     /// Part of the connection's opening, as long as that goes on.
@@ -193,14 +202,6 @@ impl Served {
             true
         });
         if found { Ok(()) } else { Err(unknown(close.session)) }
-    }
-}
-
-/// Completes once the keys are here that a frame's token may be signed with; none if nothing has to be waited for.
-pub(super) fn keys_wanted(auth: &Auth, request: &StreamDataRequest) -> Option<impl Future<Output = ()> + use<>> {
-    match &request.frame {
-        Some(Frame::Authenticate(authenticate)) => auth.keys_wanted_by(&authenticate.token),
-        _ => None,
     }
 }
 

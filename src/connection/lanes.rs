@@ -33,8 +33,9 @@ const MAX_MARKS: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    // Ordered, so that what concerns all of them happens in the same order every time.
-    by_alias: BTreeMap<u32, Lane>,
+    // Ordered, so that what concerns all of them happens in the same order every time. Boxed: a map keeps room for eleven,
+    // and mostly there is one.
+    by_alias: BTreeMap<u32, Box<Lane>>,
     turns: VecDeque<u32>,
     /// Lanes that are to have a turn at a certain time. A lane is in it once; one that has ended since is stale.
     later: BinaryHeap<Reverse<(Instant, u32)>>,
@@ -44,23 +45,26 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub(super) fn insert(&mut self, alias: u32, lane: Lane) {
-        self.by_alias.insert(alias, lane);
+        self.by_alias.insert(alias, Box::new(lane));
     }
 
     pub(super) fn get_mut(&mut self, alias: u32) -> Option<&mut Lane> {
-        self.by_alias.get_mut(&alias)
+        self.by_alias.get_mut(&alias).map(Box::as_mut)
     }
 
-    pub(super) fn remove(&mut self, alias: u32) -> Option<Lane> {
+    pub(super) fn remove(&mut self, alias: u32) -> Option<Box<Lane>> {
         self.by_alias.remove(&alias)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Lane> {
-        self.by_alias.values()
+        self.by_alias.values().map(Box::as_ref)
     }
 
     /// Takes out those of which `judge` says why they cannot stay.
-    pub(super) fn take_if(&mut self, mut judge: impl FnMut(&mut Lane) -> Option<Failure>) -> Vec<(u32, Lane, Failure)> {
+    pub(super) fn take_if(
+        &mut self,
+        mut judge: impl FnMut(&mut Lane) -> Option<Failure>,
+    ) -> Vec<(u32, Box<Lane>, Failure)> {
         let judged = self.by_alias.iter_mut().filter_map(|(alias, lane)| Some((*alias, judge(lane)?)));
         let ended: Vec<_> = judged.collect();
         let take = |(alias, failure): (u32, Failure)| Some((alias, self.by_alias.remove(&alias)?, failure));
@@ -72,7 +76,7 @@ impl Lanes {
     }
 
     /// Lets every lane go.
-    pub(super) fn clear(&mut self) -> BTreeMap<u32, Lane> {
+    pub(super) fn clear(&mut self) -> BTreeMap<u32, Box<Lane>> {
         self.turns.clear();
         self.later.clear();
         std::mem::take(&mut self.by_alias)

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     error::{Failure, Reason},
     planted::{self, Bug},
-    types::{Dedupe, MAX_DEDUPE_LEN, Producer, Seq, Timestamp},
+    types::{ByProducer, Dedupe, MAX_DEDUPE_LEN, Producer, Seq, Timestamp},
 };
 
 /// Most dedupe ids remembered for one topic; the oldest goes first.
@@ -37,7 +37,7 @@ pub(super) struct Dedupes {
     depth: usize,
     ids: HashMap<String, Place>,
     id_order: VecDeque<(Timestamp, String)>,
-    producers: HashMap<Producer, Numbering>,
+    producers: ByProducer<Numbering>,
     next_expiry: Timestamp,
     /// Bytes of the texts of all ids.
     id_bytes: u64,
@@ -66,7 +66,7 @@ impl Dedupes {
             depth,
             ids: HashMap::new(),
             id_order: VecDeque::new(),
-            producers: HashMap::new(),
+            producers: ByProducer::default(),
             next_expiry: Timestamp(0),
             id_bytes: 0,
             places: 0,

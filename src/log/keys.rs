@@ -12,7 +12,7 @@ use super::{Record, weight};
 use crate::{
     error::{Failure, Reason},
     proto,
-    types::{NewEvent, Operation, Producer, Timestamp},
+    types::{ByProducer, NewEvent, Operation, Producer, Timestamp},
 };
 
 /// Bytes of memory that a key takes beside the record of its latest event: its entries in both maps, and its own copy,
@@ -33,7 +33,7 @@ pub struct Keys {
     /// Highest offset of a tombstone that is gone: a reader behind it may not know of a removal.
     forgotten: u64,
     /// Which keys die with which session.
-    owned: HashMap<Producer, HashSet<Bytes>>,
+    owned: ByProducer<HashSet<Bytes>>,
 }
 
 #[derive(Debug)]

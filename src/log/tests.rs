@@ -24,7 +24,7 @@ fn event(dedupe: Dedupe) -> NewEvent {
 fn filled(count: u64) -> Log {
     let mut log = Log::new(LIMITS);
     for n in 1..=count {
-        log.append(event(Dedupe::default()), at(n)).unwrap();
+        log.append(&event(Dedupe::default()), at(n)).unwrap();
     }
     log
 }
@@ -36,7 +36,7 @@ fn offsets(log: &Log, after: u64) -> Vec<u64> {
 #[test]
 fn offsets_and_times_rise_even_when_the_clock_does_not() {
     let mut log = Log::new(LIMITS);
-    let places: Vec<_> = [5, 5, 3].map(|s| log.append(event(Dedupe::default()), at(s)).unwrap().cursor).into();
+    let places: Vec<_> = [5, 5, 3].map(|s| log.append(&event(Dedupe::default()), at(s)).unwrap().cursor).into();
     assert_eq!(places.iter().map(|c| c.offset).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(places.windows(2).all(|pair| pair[0].time < pair[1].time));
 }
@@ -47,7 +47,7 @@ fn history_is_bounded_by_count_by_bytes_and_by_age() {
     assert_eq!((log.floor().offset, log.size().0), (5, 10));
 
     let mut log = Log::new(Limits { max_bytes: 1, ..LIMITS });
-    log.append(event(Dedupe::default()), at(1)).unwrap();
+    log.append(&event(Dedupe::default()), at(1)).unwrap();
     assert_eq!((log.size(), log.floor().offset), ((0, 0), 1), "an event over the limit is stored and gone");
 
     let mut log = filled(10);
@@ -86,12 +86,12 @@ fn a_start_is_found_by_count_and_by_time() {
 fn a_dedupe_id_is_stored_once_inside_its_window() {
     let mut log = Log::new(LIMITS);
     let id = || named("order-1");
-    let first = log.append(event(id()), at(1)).unwrap();
-    let second = log.append(event(id()), at(100)).unwrap();
+    let first = log.append(&event(id()), at(1)).unwrap();
+    let second = log.append(&event(id()), at(100)).unwrap();
     assert!(second.duplicate && !first.duplicate);
     assert_eq!(second.cursor, first.cursor);
     log.trim(at(182));
-    assert!(!log.append(event(id()), at(182)).unwrap().duplicate, "the window runs from the first store");
+    assert!(!log.append(&event(id()), at(182)).unwrap().duplicate, "the window runs from the first store");
 }
 
 fn named(id: &str) -> Dedupe {
@@ -106,15 +106,15 @@ fn seq(number: u64, fresh: bool) -> Dedupe {
 #[test]
 fn a_session_seq_is_stored_once_and_leaves_no_hole() {
     let mut log = Log::new(LIMITS);
-    let refused = log.append(event(seq(2, true)), at(1)).unwrap_err();
+    let refused = log.append(&event(seq(2, true)), at(1)).unwrap_err();
     assert_eq!(refused.reason, Reason::WrongSeq);
     for n in 1..=6 {
-        assert!(!log.append(event(seq(n, true)), at(1)).unwrap().duplicate);
+        assert!(!log.append(&event(seq(n, true)), at(1)).unwrap().duplicate);
     }
-    let repeat = log.append(event(seq(4, false)), at(2)).unwrap();
+    let repeat = log.append(&event(seq(4, false)), at(2)).unwrap();
     assert!(repeat.duplicate && repeat.cursor.offset == 4);
-    assert_eq!(log.append(event(seq(2, false)), at(2)).unwrap_err().reason, Reason::ForgottenSeq);
-    let hole = log.append(event(seq(8, false)), at(2)).unwrap_err();
+    assert_eq!(log.append(&event(seq(2, false)), at(2)).unwrap_err().reason, Reason::ForgottenSeq);
+    let hole = log.append(&event(seq(8, false)), at(2)).unwrap_err();
     assert_eq!((hole.reason, &hole.metadata[..]), (Reason::WrongSeq, &[("through_seq", "6".to_owned())][..]));
     assert_eq!(log.head().offset, 6);
 }
@@ -122,25 +122,25 @@ fn a_session_seq_is_stored_once_and_leaves_no_hole() {
 #[test]
 fn a_session_goes_on_with_its_numbers_on_a_log_that_does_not_know_it() {
     let mut log = Log::new(LIMITS);
-    assert!(!log.append(event(seq(57, false)), at(1)).unwrap().duplicate);
-    assert!(!log.append(event(seq(58, false)), at(1)).unwrap().duplicate);
-    assert!(log.append(event(seq(57, false)), at(1)).unwrap().duplicate);
-    assert_eq!(log.append(event(seq(56, false)), at(1)).unwrap_err().reason, Reason::ForgottenSeq);
+    assert!(!log.append(&event(seq(57, false)), at(1)).unwrap().duplicate);
+    assert!(!log.append(&event(seq(58, false)), at(1)).unwrap().duplicate);
+    assert!(log.append(&event(seq(57, false)), at(1)).unwrap().duplicate);
+    assert_eq!(log.append(&event(seq(56, false)), at(1)).unwrap_err().reason, Reason::ForgottenSeq);
 }
 
 #[test]
 fn a_conditional_publish_meets_the_head_it_names_or_is_told_the_real_one() {
     let mut log = filled(3);
     let conditional = |if_last| NewEvent { if_last: Some(if_last), ..event(Dedupe::default()) };
-    let refused = log.append(conditional(2), at(4)).unwrap_err();
+    let refused = log.append(&conditional(2), at(4)).unwrap_err();
     assert_eq!((refused.reason, &refused.metadata[..]), (Reason::WrongLast, &[("actual", "3".to_owned())][..]));
-    assert_eq!(log.append(conditional(3), at(4)).unwrap().cursor.offset, 4);
+    assert_eq!(log.append(&conditional(3), at(4)).unwrap().cursor.offset, 4);
 }
 
 #[test]
 fn a_log_is_vacant_when_history_and_windows_have_run_out() {
     let mut log = Log::new(LIMITS);
-    log.append(event(named("x")), at(1)).unwrap();
+    log.append(&event(named("x")), at(1)).unwrap();
     log.trim(at(100));
     assert!(!log.is_vacant(), "the id is still remembered");
     log.trim(at(200));
@@ -150,11 +150,11 @@ fn a_log_is_vacant_when_history_and_windows_have_run_out() {
 #[test]
 fn a_number_whose_id_was_known_counts_and_leads_to_the_same_place() {
     let mut log = Log::new(LIMITS);
-    let first = log.append(event(named("x")), at(1)).unwrap();
-    let both = log.append(event(Dedupe { id: Some("x".into()), ..seq(1, true) }), at(2)).unwrap();
+    let first = log.append(&event(named("x")), at(1)).unwrap();
+    let both = log.append(&event(Dedupe { id: Some("x".into()), ..seq(1, true) }), at(2)).unwrap();
     assert_eq!((both.cursor, both.duplicate), (first.cursor, true));
-    assert!(!log.append(event(seq(2, false)), at(3)).unwrap().duplicate);
-    assert_eq!(log.append(event(seq(1, false)), at(4)).unwrap().cursor, first.cursor);
+    assert!(!log.append(&event(seq(2, false)), at(3)).unwrap().duplicate);
+    assert_eq!(log.append(&event(seq(1, false)), at(4)).unwrap().cursor, first.cursor);
 }
 
 #[test]
@@ -168,15 +168,15 @@ fn what_its_only_reader_has_can_be_discarded() {
 fn a_number_the_log_has_forgotten_is_not_stored_again() {
     let mut log = Log::new(LIMITS);
     for n in 1..=5 {
-        log.append(event(seq(n, true)), at(1)).unwrap();
+        log.append(&event(seq(n, true)), at(1)).unwrap();
     }
     log.trim(at(500));
     let known = |number| {
         let seq = seq(number, false).seq.map(|seq| Seq { through: 5, ..seq });
         event(Dedupe { id: None, seq })
     };
-    assert_eq!(log.append(known(3), at(500)).unwrap_err().reason, Reason::ForgottenSeq);
-    assert!(!log.append(known(6), at(500)).unwrap().duplicate);
+    assert_eq!(log.append(&known(3), at(500)).unwrap_err().reason, Reason::ForgottenSeq);
+    assert!(!log.append(&known(6), at(500)).unwrap().duplicate);
 }
 
 #[test]
@@ -188,8 +188,8 @@ fn absurd_positions_are_positions_too() {
     assert_eq!(log.before_last(u64::MAX).offset, 5);
     assert_eq!(log.before_time(Timestamp(u64::MAX)).offset, 15);
     let mut log = Log::new(LIMITS);
-    log.append(event(seq(u64::MAX, false)), at(1)).unwrap();
-    assert!(log.append(event(seq(u64::MAX, false)), at(1)).unwrap().duplicate);
+    log.append(&event(seq(u64::MAX, false)), at(1)).unwrap();
+    assert!(log.append(&event(seq(u64::MAX, false)), at(1)).unwrap().duplicate);
 }
 
 const KEYED: Limits = Limits { max_keys: 3, ..LIMITS };
@@ -199,7 +199,7 @@ fn producer(session: &str) -> Producer {
 }
 
 fn put(log: &mut Log, key: &str, scope: Option<Producer>) -> Result<Published, Failure> {
-    log.append(NewEvent { key: key.to_owned().into(), scope, ..event(Dedupe::default()) }, at(1))
+    log.append(&NewEvent { key: key.to_owned().into(), scope, ..event(Dedupe::default()) }, at(1))
 }
 
 fn put_again(log: &mut Log, key: &str) {
@@ -210,7 +210,7 @@ fn put_again(log: &mut Log, key: &str) {
 
 fn remove(log: &mut Log, key: &str) {
     let operation = Operation::Delete;
-    log.append(NewEvent { key: key.to_owned().into(), operation, ..NewEvent::default() }, at(1)).unwrap();
+    log.append(&NewEvent { key: key.to_owned().into(), operation, ..NewEvent::default() }, at(1)).unwrap();
 }
 
 fn names(log: &Log) -> Vec<String> {
@@ -248,7 +248,7 @@ fn a_keyed_topic_holds_so_many_keys_and_bytes_and_takes_no_event_without_a_key()
     put(&mut log, "a", None).unwrap();
     put_again(&mut log, "a");
     let large = NewEvent { key: "b".into(), payload: vec![0; 150].into(), ..NewEvent::default() };
-    assert_eq!(log.append(large, at(1)).unwrap_err().reason, Reason::KeyLimit);
+    assert_eq!(log.append(&large, at(1)).unwrap_err().reason, Reason::KeyLimit);
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_key_dies_with_its_session_unless_somebody_has_set_it_since() {
 #[test]
 fn a_publish_waits_for_a_reader_that_is_behind() {
     let mut log = Log::new(Limits { max_lag: 3, ..LIMITS });
-    let store = |log: &mut Log| log.append(event(Dedupe::default()), at(1));
+    let store = |log: &mut Log| log.append(&event(Dedupe::default()), at(1));
     let (slow, quick) = (log.hold(0).unwrap(), log.hold(0).unwrap());
     assert!((0..3).all(|_| store(&mut log).is_ok()));
     log.advance_hold(quick, 3);
@@ -288,10 +288,10 @@ fn nothing_is_trimmed_that_a_reader_is_waited_for_needs_however_large_it_is() {
     let mut log = Log::new(Limits { max_lag: 100, max_bytes: 900, max_events: 100, ..LIMITS });
     let large = || NewEvent { payload: vec![0; 200].into(), ..NewEvent::default() };
     let hold = log.hold(0).unwrap();
-    assert!((0..2).all(|_| log.append(large(), at(1)).is_ok()));
-    assert_eq!(log.append(large(), at(1)).unwrap_err().reason, Reason::Backpressure);
+    assert!((0..2).all(|_| log.append(&large(), at(1)).is_ok()));
+    assert_eq!(log.append(&large(), at(1)).unwrap_err().reason, Reason::Backpressure);
     log.advance_hold(hold, 1);
-    log.append(large(), at(1)).unwrap();
+    log.append(&large(), at(1)).unwrap();
     assert_eq!(log.floor().offset, 1);
 }
 
@@ -299,7 +299,7 @@ fn nothing_is_trimmed_that_a_reader_is_waited_for_needs_however_large_it_is() {
 fn a_topic_that_remembers_no_publishes_stores_a_repeat_twice() {
     let mut log = Log::new(Limits { dedupe_depth: 0, ..LIMITS });
     let dedupe = Dedupe { id: Some("x".into()), seq: Some(Seq { producer: producer("s"), number: 1, through: 0 }) };
-    let offsets = [(); 2].map(|()| log.append(event(dedupe.clone()), at(1)).unwrap().cursor.offset);
+    let offsets = [(); 2].map(|()| log.append(&event(dedupe.clone()), at(1)).unwrap().cursor.offset);
     assert_eq!(offsets, [1, 2]);
 }
 
@@ -331,7 +331,7 @@ fn what_a_log_holds_is_counted_until_it_is_gone() {
                     ..NewEvent::default()
                 };
                 // Refused for want of room for the key, now and then.
-                log.append(event, at(second)).ok();
+                log.append(&event, at(second)).ok();
             }
         }
         let weigh = |log: &Log| {
@@ -364,9 +364,9 @@ fn at_the_limit_of_all_repeats_are_answered_and_keys_can_be_removed_but_nothing_
     let total = Total::new(1);
     let mut log = Log::new(Limits { max_keys: 8, ..LIMITS }).counted(total);
     let put = |id: &str| NewEvent { key: "k".into(), ..event(Dedupe { id: Some(id.to_owned()), seq: None }) };
-    let first = log.append(put("1"), at(1)).unwrap();
-    assert!(log.append(put("1"), at(2)).is_ok_and(|again| again.duplicate && again.cursor == first.cursor));
-    assert_eq!(log.append(put("2"), at(2)).unwrap_err().reason, Reason::HistoryLimit);
-    log.append(NewEvent { operation: Operation::Delete, ..put("3") }, at(3)).unwrap();
+    let first = log.append(&put("1"), at(1)).unwrap();
+    assert!(log.append(&put("1"), at(2)).is_ok_and(|again| again.duplicate && again.cursor == first.cursor));
+    assert_eq!(log.append(&put("2"), at(2)).unwrap_err().reason, Reason::HistoryLimit);
+    log.append(&NewEvent { operation: Operation::Delete, ..put("3") }, at(3)).unwrap();
     assert_eq!(log.keys().unwrap().len(), 0);
 }

@@ -54,8 +54,9 @@ impl Topics {
         } else {
             // A name that nobody vouches for is no publisher's.
             let publisher = call.caller.identity().client().filter(|_| call.caller.identity().is_vouched_for());
-            match event.into_event(publisher.cloned()).check() {
-                Ok(event) => self.store(topic, event, call).await,
+            let event = event.into_event(publisher.cloned());
+            match event.check() {
+                Ok(()) => self.store(topic, event, call).await,
                 Err(invalid) => Err(invalid.into()),
             }
         };

@@ -23,7 +23,7 @@ use crate::{
     broker::{Claimed, Fleet, Legacy, Previous},
     error::{Failure, Reason},
     planted::{self, Bug},
-    types::{Claim, ClientId, Producer, Topic},
+    types::{ByProducer, Claim, ClientId, Producer, Topic},
 };
 
 /// `[session]`: what is kept of sessions.
@@ -82,7 +82,7 @@ pub struct Directory {
 
 #[derive(Debug, Default)]
 struct State {
-    places: HashMap<Producer, Place>,
+    places: ByProducer<Place>,
     /// How many of them nobody holds.
     kept: usize,
     per_client: HashMap<ClientId, usize>,

@@ -24,7 +24,7 @@ fn limits(max_events: u64) -> Limits {
 fn publish(log: &mut Log, count: u64) {
     for _ in 0..count {
         let event = NewEvent { payload: vec![0; 10].into(), ..NewEvent::default() };
-        log.append(event, Timestamp::now()).unwrap();
+        log.append(&event, Timestamp::now()).unwrap();
     }
 }
 
@@ -231,7 +231,7 @@ fn set(log: &mut Log, keys: &[&str]) {
             None => (Operation::Put, *key),
         };
         let event = NewEvent { key: key.to_owned().into(), operation, ..NewEvent::default() };
-        log.append(event, Timestamp::now()).unwrap();
+        log.append(&event, Timestamp::now()).unwrap();
     }
 }
 

@@ -2,25 +2,23 @@
 
 use std::{
     convert::Infallible,
-    error::Error as _,
     future::{Future, poll_fn},
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, LazyLock},
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{
-    body::Incoming,
-    server::conn::http2::{Builder, Connection},
-    service::{HttpService, service_fn},
-};
+use hyper::{body::Incoming, server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -28,12 +26,12 @@ use super::{
     Config,
     call::{Calls, answer},
     coalesce::{Socket, Wire},
-    company::Company,
     executor::StreamExecutor,
     guard::{Guard, GuardConfig},
     ledger::Place,
     meter::{End, Metered},
     tls::Tls,
+    turn::{Turns, poll_http},
 };
 use crate::{
     lifecycle::Tasks,
@@ -75,7 +73,7 @@ impl Clocks {
         if self.max_age.is_zero() {
             std::future::pending().await
         } else {
-            sleep(self.max_age.mul_f64(0.9 + fastrand::f64() / 5.0)).await;
+            Box::pin(sleep(self.max_age.mul_f64(0.9 + fastrand::f64() / 5.0))).await;
         }
     }
 }
@@ -109,62 +107,80 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
-    /// Serves one peer until it, we or the network ends it. Cancelling `goaway` makes it leave in order.
-    pub(super) async fn run(&self, socket: Box<dyn Socket>, peer: SocketAddr, place: Place, goaway: CancellationToken) {
-        let mut metered = Metered::open(self.metrics.clone());
-        // Not `run_until_cancelled`, which would hold the transport twice.
-        let end = tokio::select! {
-            biased;
-            () = self.cut.cancelled() => End::Cut,
-            end = self.carry(socket, peer, &place, goaway, &mut metered) => end,
-        };
-        metered.end = end;
-        let end = end.as_str();
-        match if metered.end.is_hostile() { LINES.next() } else { Line::LeftOut } {
-            Line::Written { left_out } => {
-                tracing::warn!(%peer, end, left_out, "transport ended: its peer went too far")
+    /// Serves one peer until it, we or the network ends it. Cancelling `goaway` makes it leave in order. The permit is given
+    /// back when nothing of it is left.
+    ///
+    /// No `async fn`, which would keep all that it is given twice, as long as the transport lives; nor is [`carry`](Self::carry).
+    #[expect(clippy::manual_async_fn, reason = "see above")]
+    pub(super) fn run(
+        self: Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        socket: Box<dyn Socket>,
+        peer: SocketAddr,
+        place: Place,
+        goaway: CancellationToken,
+    ) -> impl Future<Output = ()> {
+        async move {
+            let mut metered = Metered::open(self.metrics.clone());
+            // Not `run_until_cancelled`, which would hold the transport twice.
+            let end = tokio::select! {
+                biased;
+                () = self.cut.cancelled() => End::Cut,
+                end = self.carry(socket, peer, &place, goaway, &mut metered) => end,
+            };
+            metered.end = end;
+            let end = end.as_str();
+            match if metered.end.is_hostile() { LINES.next() } else { Line::LeftOut } {
+                Line::Written { left_out } => {
+                    tracing::warn!(%peer, end, left_out, "transport ended: its peer went too far")
+                }
+                Line::LeftOut => tracing::debug!(%peer, end, "transport ended"),
             }
-            Line::LeftOut => tracing::debug!(%peer, end, "transport ended"),
+            drop((metered, place, permit));
         }
     }
 
-    async fn carry(
+    #[expect(clippy::manual_async_fn, reason = "see above")]
+    fn carry(
         &self,
         socket: Box<dyn Socket>,
         peer: SocketAddr,
         place: &Place,
         goaway: CancellationToken,
         metered: &mut Metered,
-    ) -> End {
-        // Nothing is lost with a peer that has not greeted, so it is not waited for when we leave.
-        let (socket, identity) = match goaway.run_until_cancelled(self.secure(socket)).await {
-            Some(Ok(secured)) => secured,
-            Some(Err(end)) => return end,
-            None => return End::GoAway,
-        };
-        let wire = Wire::new(socket, Guard::new(self.guard.clone(), place.owed(), Instant::now()));
-        let handle = TransportHandle::new(peer, goaway.clone(), self.clocks.goaway_timeout).identified(identity);
-        let end = self.converse(&wire, handle, goaway, metered).await;
-        place.settle(wire.debts());
-        if wire.verdict().is_some() {
-            // Whoever does not want to hear it does not have to.
-            timeout(LAST_WORDS, wire.take_leave()).await.ok();
+    ) -> impl Future<Output = End> {
+        async move {
+            // Nothing is lost with a peer that has not greeted, so it is not waited for when we leave.
+            let (socket, identity) = match goaway.run_until_cancelled(self.secure(socket)).await {
+                Some(Ok(secured)) => secured,
+                Some(Err(end)) => return end,
+                None => return End::GoAway,
+            };
+            let wire = Wire::new(socket, Guard::new(self.guard.clone(), place.owed(), Instant::now()));
+            let handle = TransportHandle::new(peer, goaway.clone(), self.clocks.goaway_timeout).identified(identity);
+            let end = self.converse(&wire, &handle, &goaway, metered).await;
+            place.settle(wire.debts());
+            if wire.verdict().is_some() {
+                // Whoever does not want to hear it does not have to.
+                timeout(LAST_WORDS, wire.take_leave()).await.ok();
+            }
+            end
         }
-        end
     }
 
     async fn converse(
         &self,
         wire: &Wire,
-        handle: TransportHandle,
-        goaway: CancellationToken,
+        handle: &TransportHandle,
+        goaway: &CancellationToken,
         metered: &mut Metered,
     ) -> End {
         let (service, calls) = (self.service.clone(), Calls::default());
-        let mut turns = Turns { company: Company::new(&calls), stall: Stall::new(self.clocks.write_timeout) };
+        let mut turns = Turns::new(&calls, self.clocks.write_timeout);
         let service = {
             let (handle, fields) = (handle.clone(), self.max_header_fields);
-            service_fn(move |request| answer(service.clone(), handle.clone(), calls.one(), fields, request))
+            // Boxed: a stream would keep the room that its answer takes on the way, for as long as it lives.
+            service_fn(move |request| Box::pin(answer(service.clone(), handle.clone(), calls.one(), fields, request)))
         };
         let mut http = pin!(self.http.serve_connection(TokioIo::new(wire.clone()), service));
 
@@ -173,7 +189,8 @@ where
             Poll::Pending if wire.greeted() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
-        match goaway.run_until_cancelled(timeout(self.clocks.greeting_timeout, greeted)).await {
+        // Boxed, as all that a transport seldom waits for: idle, it has no use for the room.
+        match Box::pin(goaway.run_until_cancelled(timeout(self.clocks.greeting_timeout, greeted))).await {
             Some(Ok(None)) => metered.established(),
             Some(Ok(Some(end))) => return end,
             Some(Err(_)) => return End::GreetingTimeout,
@@ -190,7 +207,7 @@ where
         // Two GOAWAYs: one that stops new calls, and, a round trip later, one that names the last we took.
         http.as_mut().graceful_shutdown();
         let leaving = poll_fn(|cx| poll_http(http.as_mut(), wire, &mut turns, cx));
-        match timeout(self.clocks.goaway_timeout, leaving).await {
+        match Box::pin(timeout(self.clocks.goaway_timeout, leaving)).await {
             Ok(end) if end.is_hostile() => end,
             Ok(_) => End::GoAway,
             Err(_) => End::Cut,
@@ -203,78 +220,6 @@ where
         let (stream, identity) = Box::pin(tls.accept(socket)).await?;
         Ok((Box::new(stream), identity))
     }
-}
-
-/// What is kept from one turn to the next.
-struct Turns {
-    company: Company,
-    stall: Stall,
-}
-
-/// A turn of HTTP/2, then one write of what it had to say, unless there is more to come.
-fn poll_http<S, B>(
-    mut http: Pin<&mut Connection<TokioIo<Wire>, S, StreamExecutor>>,
-    wire: &Wire,
-    turns: &mut Turns,
-    cx: &mut Context<'_>,
-) -> Poll<End>
-where
-    Connection<TokioIo<Wire>, S, StreamExecutor>: Future<Output = hyper::Result<()>>,
-    S: HttpService<Incoming, ResBody = B>,
-{
-    loop {
-        let ended = http.as_mut().poll(cx);
-        if let Some(verdict) = wire.verdict() {
-            return Poll::Ready(verdict);
-        }
-        if let Poll::Ready(ended) = ended {
-            return Poll::Ready(ended.map_or_else(|error| end(&error), |()| End::Closed));
-        }
-        if turns.company.is_expected(|| wire.collected()) {
-            // At the end of the queue of tasks, behind the streams that are ready.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        match wire.poll_drain(cx) {
-            Ok(true) => {}
-            Ok(false) => return turns.stall.poll(wire.stuck_since(), cx),
-            Err(_) => return Poll::Ready(End::Lost),
-        }
-    }
-}
-
-/// The clock of a socket that takes nothing of what there is for it.
-struct Stall {
-    limit: Duration,
-    /// Runs only while that is so, which is rare.
-    clock: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stall {
-    fn new(limit: Duration) -> Self {
-        Self { limit, clock: None }
-    }
-
-    fn poll(&mut self, since: Option<Instant>, cx: &mut Context<'_>) -> Poll<End> {
-        let Some(end) = since.map(|since| since + self.limit) else {
-            self.clock = None;
-            return Poll::Pending;
-        };
-        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep_until(end)));
-        if clock.deadline() != end {
-            clock.as_mut().reset(end);
-        }
-        clock.as_mut().poll(cx).map(|()| End::WriteStalled)
-    }
-}
-
-/// Whose doing an error of the transport was.
-fn end(error: &hyper::Error) -> End {
-    if error.is_timeout() {
-        return End::KeepaliveTimeout;
-    }
-    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    if cause.is_some_and(|cause| !cause.is_io()) { End::Protocol } else { End::Lost }
 }
 
 /// HTTP/2 with the limits of `config`.

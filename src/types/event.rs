@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
     str::FromStr,
     sync::{Arc, LazyLock},
 };
@@ -124,7 +124,7 @@ pub struct NewEvent {
 
 impl NewEvent {
     /// Checks every part but the payload's size, which is a limit of the door it came through.
-    pub fn check(self) -> Result<Self, Invalid> {
+    pub fn check(&self) -> Result<(), Invalid> {
         if self.key.len() > MAX_KEY_LEN {
             return Err(Invalid::new("event.key", format!("is longer than {MAX_KEY_LEN} bytes")));
         }
@@ -143,13 +143,13 @@ impl NewEvent {
         if self.dedupe.id.as_ref().is_some_and(|id| id.len() > MAX_DEDUPE_LEN) {
             return Err(Invalid::new("event.dedupe_id", format!("is longer than {MAX_DEDUPE_LEN} bytes")));
         }
-        Ok(self)
+        Ok(())
     }
 }
 
 /// A session as the origin of publishes: what a broker counts `seq` by. Cheap to clone.
 ///
-/// Looked up twice for every publish, by two names that may be long, so their hash is taken once.
+/// Looked up twice for every publish, by two names that may be long, so their hash is taken once; see [`ByProducer`].
 #[derive(Debug, Clone)]
 pub struct Producer(Arc<Names>);
 
@@ -194,6 +194,28 @@ impl Eq for Producer {}
 impl Hash for Producer {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0.hash);
+    }
+}
+
+/// What is known of each of many sessions.
+pub type ByProducer<V> = HashMap<Producer, V, BuildHasherDefault<Hashed>>;
+
+/// Hashes what is a hash already, and keyed: to itself.
+#[derive(Debug, Default)]
+pub struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    /// Nothing that is no hash comes here; whatever did would still be told apart.
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 

@@ -5,12 +5,10 @@
 //! so from then on nothing of an older claim is stored, whatever was on its way. A claim that is a session's first finds no
 //! such record and needs none: its publishes say that there is none.
 
-use std::collections::HashMap;
-
 use parking_lot::Mutex;
 
 use super::{api, api::Problem, entry::Entry};
-use crate::types::{Claim, Producer};
+use crate::types::{ByProducer, Claim, Producer};
 
 /// Most sessions of a topic whose records are remembered; any other's is looked up.
 const MOST: usize = 10_000;
@@ -19,7 +17,7 @@ const ATTEMPTS: usize = 10;
 
 /// The places of records that are known, and of which claims they are.
 #[derive(Debug, Default)]
-pub(super) struct Fences(Mutex<HashMap<Producer, (Claim, u64)>>);
+pub(super) struct Fences(Mutex<ByProducer<(Claim, u64)>>);
 
 /// Why there is no place to name.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use tokio::time::interval;
 
 use super::{
-    Inbound, Opener, Served, denied,
+    Inbound, Served, denied,
     pending::{self, EstateId, LaneId, Outcome, Waiting},
     unknown, wants_reply,
 };
@@ -39,10 +39,10 @@ impl Inbound {
                 return self.pending.wait(lane, Waiting::Publish(request_id, publish));
             }
         }
-        self.publish_now(request_id, *publish);
+        self.publish_now(request_id, publish);
     }
 
-    fn publish_now(&mut self, request_id: u64, publish: v1::Publish) {
+    fn publish_now(&mut self, request_id: u64, publish: Box<v1::Publish>) {
         let alias = publish.session;
         match self.served.begin(request_id, publish) {
             Ok((sent, broker::Publishing::Done(published))) => self.served.finish(&sent, published),
@@ -94,7 +94,7 @@ impl Inbound {
             // The session may have been taken over meanwhile, or ended.
             let is_there = self.served.lane(lane.alias) == Some(lane);
             match waiting {
-                Waiting::Publish(id, publish) if is_there => self.publish_now(id, *publish),
+                Waiting::Publish(id, publish) if is_there => self.publish_now(id, publish),
                 Waiting::Publish(id, _) => self.served.refused(id, lane.alias, unknown(lane.alias)),
                 Waiting::Close(id, close) if is_there => self.close_now(id, &close),
                 Waiting::Close(id, _) => self.served.answer(id, Err(unknown(lane.alias))),
@@ -103,14 +103,16 @@ impl Inbound {
     }
 
     /// Opens a session, and answers. Waits where the broker has to be waited for; publishes are answered meanwhile.
-    pub(in crate::connection) async fn open(&mut self, opener: Opener) -> Result<(), Failure> {
+    pub(super) async fn open(&mut self, request_id: u64, open: v1::OpenSession) -> Result<(), Failure> {
+        let span = self.opening_span(&open);
+        // Boxed: it is far larger than what it takes to begin it.
+        let mut work = Box::pin(self.served.clone().open_session(open, span));
         // What was closed before is to be closed: its alias, and its name, may be those that are opened.
         while self.pending.has_closing()
             && let Some(outcome) = self.pending.next().await
         {
             self.take(outcome);
         }
-        let Opener { request_id, mut work } = opener;
         let mut unread = interval(UNREAD);
         let done = loop {
             tokio::select! {
@@ -163,7 +165,7 @@ impl Served {
 
     /// Gives a publish to the broker, if nothing speaks against it. The lane is asked before and told after, but not
     /// locked meanwhile: the broker wakes readers, this one included.
-    fn begin(&self, request_id: u64, publish: v1::Publish) -> Result<(Sent, broker::Publishing), Failure> {
+    fn begin(&self, request_id: u64, publish: Box<v1::Publish>) -> Result<(Sent, broker::Publishing), Failure> {
         let (alias, number) = (publish.session, publish.seq);
         let origin = self.outbox.with_lane(alias, |lane| Origin::of(lane, number));
         let origin = origin.unwrap_or_else(|| Err(unknown(alias)))?;
@@ -234,7 +236,8 @@ impl Served {
         let mut event = event.into_event(Some(self.client.clone()));
         event.scope = scoped.then(|| origin.seq.producer.clone());
         event.dedupe.seq = Some(origin.seq.clone());
-        Ok(event.check()?)
+        event.check()?;
+        Ok(event)
     }
 }
 

@@ -313,7 +313,7 @@ impl StateMachineTest for Machine {
                     let (key, payload) = (vec![b'a' + key / 2].into(), vec![0; usize::from(key)].into());
                     machine
                         .log
-                        .append(NewEvent { key, payload, operation, ..NewEvent::default() }, Timestamp::now())
+                        .append(&NewEvent { key, payload, operation, ..NewEvent::default() }, Timestamp::now())
                         .unwrap();
                 }
             }

@@ -124,7 +124,8 @@ pub(super) fn event(message: Message, prefix: &str) -> Result<NewEvent, BridgeIn
         }
     }
     event.headers = own;
-    event.check().map_err(|_| BridgeIn::Unfit)
+    event.check().map_err(|_| BridgeIn::Unfit)?;
+    Ok(event)
 }
 
 #[cfg(test)]
