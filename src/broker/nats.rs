@@ -102,6 +102,9 @@ pub(super) struct Engine {
     alarm: Arc<Notify>,
     tasks: Tasks,
     topics: Arc<RwLock<BTreeMap<Topic, Arc<Entry>>>>,
+    /// Whoever is asked for records has none.
+    #[cfg(test)]
+    is_behind: std::sync::atomic::AtomicBool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -147,6 +150,8 @@ impl Nats {
             alarm,
             tasks: tasks.clone(),
             topics: topics.clone(),
+            #[cfg(test)]
+            is_behind: false.into(),
             config,
         });
         let deadline = Instant::now() + engine.config.start_timeout;
@@ -282,12 +287,23 @@ impl Engine {
 
     /// Records of a topic from `from` on; see [`api::records`].
     async fn records(&self, partition: u16, topic: &str, from: u64, limit: usize) -> Result<Batch, Problem> {
+        #[cfg(test)]
+        if self.is_behind.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(Batch::default());
+        }
         let _turn = self.questions.acquire().await;
         let (stream, subject) = (self.names.stream(partition), self.names.log(partition, topic));
         api::records(&self.links.asking, &stream, &subject, from, limit).await
     }
 
     /// The newest records of subjects; see [`api::heads`].
+    /// The first record of a topic at `from` or after it, as the stream's leader has it.
+    async fn led(&self, partition: u16, topic: &str, from: u64) -> Result<Option<api::Stored>, Problem> {
+        let _turn = self.questions.acquire().await;
+        let (stream, subject) = (self.names.stream(partition), self.names.log(partition, topic));
+        api::next(&self.links.asking, &stream, &subject, from).await
+    }
+
     async fn heads(&self, partition: u16, subjects: &[String], from: u64) -> Result<Heads, Problem> {
         let _turn = self.questions.acquire().await;
         api::heads(&self.links.asking, &self.names.stream(partition), subjects, from).await

@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use async_nats::{Client, HeaderMap, HeaderValue, Message, Request, RequestErrorKind};
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, Message, Request, RequestErrorKind};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -141,6 +141,10 @@ pub(super) struct Stored {
     /// Its place.
     pub(super) seq: u64,
     #[serde(default)]
+    subject: String,
+    #[serde(default)]
+    time: String,
+    #[serde(default)]
     hdrs: String,
     #[serde(default)]
     data: String,
@@ -154,11 +158,29 @@ impl Stored {
 
     /// Whether it was published under this id.
     pub(super) fn has_id(&self, id: &str) -> bool {
+        self.header_lines().iter().any(|(name, value)| name == "Nats-Msg-Id" && value == id)
+    }
+
+    fn header_lines(&self) -> Vec<(String, String)> {
         let headers = BASE64_STANDARD.decode(&self.hdrs).unwrap_or_default();
         let headers = String::from_utf8_lossy(&headers);
-        headers
-            .lines()
-            .any(|line| line.split_once(':').is_some_and(|(name, value)| name == "Nats-Msg-Id" && value.trim() == id))
+        let pairs = headers.lines().filter_map(|line| line.split_once(':'));
+        pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+    }
+
+    /// The same as a message like those that come by [`records`].
+    pub(super) fn into_message(self) -> Message {
+        let (payload, mut headers) = (Bytes::from(self.content()), HeaderMap::new());
+        for (name, value) in self.header_lines() {
+            if let Ok(name) = name.parse::<HeaderName>() {
+                headers.append(name, value);
+            }
+        }
+        headers.insert("Nats-Sequence", self.seq.to_string());
+        headers.insert("Nats-Time-Stamp", self.time);
+        let length = payload.len();
+        let (reply, status, description) = (None, None, None);
+        Message { subject: self.subject.into(), reply, payload, headers: Some(headers), status, description, length }
     }
 }
 
@@ -230,6 +252,11 @@ pub(super) async fn newest(client: &Client, stream: &str, subject: &str) -> Resu
 /// The record at a place, from the stream's leader.
 pub(super) async fn at(client: &Client, stream: &str, seq: u64) -> Result<Option<Stored>, Problem> {
     get(client, stream, &json!({ "seq": seq })).await
+}
+
+/// The first record of a subject at place `from` or after it, from the stream's leader.
+pub(super) async fn next(client: &Client, stream: &str, subject: &str, from: u64) -> Result<Option<Stored>, Problem> {
+    get(client, stream, &json!({ "seq": from.max(1), "next_by_subj": subject })).await
 }
 
 async fn get(client: &Client, stream: &str, question: &Value) -> Result<Option<Stored>, Problem> {

@@ -24,6 +24,11 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const AT_ONCE: usize = 64;
 /// How often a record that must be there is looked for on servers that may be behind, and how long it takes between.
 const LOOKS: (usize, Duration) = (20, Duration::from_millis(100));
+/// Of them, those after which the stream's leader is asked, for one record after the other: a server that was parted from
+/// the others can be behind for half a minute after it has found them again, and it answers what it is asked meanwhile.
+const BEHIND: usize = 5;
+/// Records that are asked of the leader before another look elsewhere: it takes ten times as long.
+const LED: usize = 500;
 
 /// Follows a topic until nobody needs it.
 pub(super) async fn run(entry: Arc<Entry>) {
@@ -175,8 +180,8 @@ async fn catch_up(entry: &Arc<Entry>, until: u64) -> Result<(), Ended> {
     Ok(())
 }
 
-/// Hands over the records from `from` on, in order, until `until` is reached. Servers that are behind are asked again; a
-/// record that is not found in the end is no longer there.
+/// Hands over the records from `from` on, in order, until `until` is reached. Servers that are behind are asked again, and
+/// then the one that leads; a record that is not found in the end is no longer there.
 async fn fetch(
     entry: &Arc<Entry>,
     from: u64,
@@ -194,12 +199,47 @@ async fn fetch(
             take(arrival);
             publish::stored(entry, message);
         }
-        if came == 0 {
-            looks += 1;
+        if came > 0 {
+            continue;
+        }
+        looks += 1;
+        if !looks.is_multiple_of(BEHIND) {
             sleep(LOOKS.1).await;
+            continue;
+        }
+        let onward = fetch_led(entry, next, until, take).await?;
+        if onward > next {
+            tracing::debug!(
+                topic = entry.topic,
+                "the server that is asked is behind: what it lacks is had from the leader"
+            );
+            (next, looks) = (onward, 0);
         }
     }
     Ok(())
+}
+
+/// The same from the stream's leader, some of it. Where to go on.
+async fn fetch_led(
+    entry: &Arc<Entry>,
+    from: u64,
+    until: u64,
+    take: &mut (dyn FnMut(Arrival) + Send),
+) -> Result<u64, Problem> {
+    let mut next = from;
+    for _ in 0..LED {
+        if next > until {
+            break;
+        }
+        let Some(stored) = entry.engine.led(entry.partition, &entry.topic, next).await? else { return Ok(until + 1) };
+        let message = stored.into_message();
+        let arrival = message::arrival(&message).ok_or(Problem::Strange)?;
+        next = arrival.offset + 1;
+        entry.engine.metrics.broker_events_fetched.inc();
+        take(arrival);
+        publish::stored(entry, &message);
+    }
+    Ok(next)
 }
 
 /// What was stored is not what is stored now.

@@ -160,6 +160,26 @@ async fn send(client: &async_nats::Client, topic: &str, event: &NewEvent) -> u64
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_lacks_that_is_behind_is_had_from_the_leader() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (one, two) = (replica(&server).await, replica(&server).await);
+    let here = one.open("a", LIMITS).await;
+    for number in 1..=3 {
+        here.publish(numbered(number)).outcome().await.unwrap();
+    }
+    let Broker::Nats(nats) = &two.broker else { unreachable!("it is one") };
+    nats.engine.is_behind.store(true, std::sync::atomic::Ordering::Relaxed);
+    let there = two.open("a", LIMITS).await;
+    assert_eq!(content(&there), content(&here), "what was there before");
+    assert_eq!(there.log().read().head(), here.log().read().head());
+    assert_eq!(there.log().read().published_seq(&producer("s")), 3, "and whose it was");
+    for number in 4..=6 {
+        here.publish(numbered(number)).outcome().await.unwrap();
+    }
+    eventually("what comes later is here", || content(&there) == content(&here)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_replica_sees_every_event_in_one_order() {
     let Some(server) = NatsServer::start().await else { return };
     let (one, two) = (replica(&server).await, replica(&server).await);
