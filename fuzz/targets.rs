@@ -119,9 +119,13 @@ pub fn cursor(bytes: &[u8]) {
     assert_eq!(Cursor::from(v1::Cursor::from(cursor)), cursor, "sent and received");
 }
 
-/// The body of a `StreamData` request, as it comes off HTTP/2: messages are split and decoded until the first that is none;
+/// A `StreamData` request, read by hand if it is a plain publish; and a body of them, as it comes off HTTP/2: messages are split and decoded until the first that is none;
 /// what was decoded can be sent again, and each event in it is taken or refused.
 pub fn frames(bytes: &[u8]) {
+    let message = Bytes::copy_from_slice(bytes);
+    if let Some(request) = bowline::proto::publish(&message) {
+        assert_eq!(Ok(&request), StreamDataRequest::decode(message).as_ref(), "read by hand");
+    }
     let body = Whole(Some(Bytes::copy_from_slice(bytes)));
     let buffers = BufferSettings::new(512, 512);
     let decoder = tonic_prost::ProstCodec::<StreamDataResponse, StreamDataRequest>::raw_decoder(buffers);

@@ -277,7 +277,7 @@ impl Line {
     pub async fn reaches(&self, cursor: Cursor) -> Result<(), Failure> {
         match self {
             Self::Memory(_) => Ok(()),
-            // Boxed, as all that an opening may wait for: with topics in memory it would need the room as well.
+            // Boxed, as all that an opening may wait for: it would need the room where topics are in memory as well.
             Self::Nats(entry) => Box::pin(entry.reaches(cursor)).await,
         }
     }

@@ -161,7 +161,7 @@ impl Actor {
     async fn converse(&mut self) -> Result<(), Failure> {
         let (outbox, transport) = (self.outbox.clone(), self.call.transport.clone());
         let (deadline, close_grace) = (self.call.deadline, self.shared.config.close_grace);
-        // In place, what a call waits for has one place in its task, and named beforehand two.
+        // Made in their places: a future that is named first and moved there is kept twice.
         tokio::select! {
             biased;
             () = outbox.closing() => Err(outbox.failure()),
@@ -279,6 +279,7 @@ async fn outlived(transport: &TransportHandle, entry: &Entry, close_grace: Durat
 
 /// Completes when the call's time is over, if it has one.
 async fn late(deadline: Option<Instant>) -> Failure {
-    sleep_until_or_forever(deadline).await;
+    // Boxed: few calls have one.
+    Box::pin(sleep_until_or_forever(deadline)).await;
     Failure::new(Reason::Deadline, "the time is over that the client gave its call")
 }

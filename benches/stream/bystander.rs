@@ -1,4 +1,4 @@
-//! Somebody whom a storm does not concern: on a thread of their own, one message each millisecond, and back.
+//! Somebody whom a storm does not concern: on a thread of their own, a message every two milliseconds, and back.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// From one message to the next, whatever has become of those before.
-const INTERVAL: Duration = Duration::from_millis(1);
+const INTERVAL: Duration = Duration::from_millis(2);
 
 /// When a message was due, and how long after that it was back.
 type Wait = (Instant, Duration);
@@ -26,7 +26,14 @@ type Wait = (Instant, Duration);
 /// See the module.
 pub struct Bystander {
     leaves: Arc<AtomicBool>,
-    thread: JoinHandle<io::Result<Vec<Wait>>>,
+    thread: Option<JoinHandle<io::Result<Vec<Wait>>>>,
+}
+
+impl Drop for Bystander {
+    /// Whoever does not wait for it need not have it any longer.
+    fn drop(&mut self) {
+        self.leaves.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Bystander {
@@ -34,13 +41,14 @@ impl Bystander {
     pub fn come(stage: &Stage) -> Self {
         let leaves = Arc::<AtomicBool>::default();
         let (stage, told) = (stage.clone(), Arc::clone(&leaves));
-        Self { leaves, thread: thread::spawn(move || stand_by(&stage, &told)) }
+        Self { leaves, thread: Some(thread::spawn(move || stand_by(&stage, &told))) }
     }
 
     /// Goes. An answer that was lost, doubled or out of order is an error.
-    pub fn go(self) -> io::Result<Waits> {
+    pub fn go(mut self) -> io::Result<Waits> {
         self.leaves.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| io::Error::other("the bystander"))?.map(Waits)
+        let ended = self.thread.take().map(JoinHandle::join);
+        ended.and_then(Result::ok).ok_or_else(|| io::Error::other("the bystander"))?.map(Waits)
     }
 }
 

@@ -166,7 +166,7 @@ impl Fleet {
     pub async fn tell(&self, matter: Matter, content: Bytes) -> Told {
         match self {
             Self::Alone => Told::default(),
-            // Boxed, as all that an opening may wait for: with topics in memory it would need the room as well.
+            // Boxed, as all that an opening may wait for: it would need the room where topics are in memory as well.
             Self::Nats(fleet) => Box::pin(fleet.tell(matter, content)).await,
         }
     }

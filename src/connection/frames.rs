@@ -110,7 +110,7 @@ fn length(bytes: &[u8], limit: usize) -> Result<Option<usize>, Failure> {
 }
 
 fn decode(message: Bytes) -> Result<StreamDataRequest, Failure> {
-    // It has no field too many: that is left to the others.
+    // It has each field once, and so none too many.
     if let Some(request) = proto::publish(&message) {
         return Ok(request);
     }

@@ -53,8 +53,8 @@ pub(super) struct Inbound {
     pending: Pending,
 }
 
-/// A frame that may have to wait for something. The next is not handled before that is done: the client may speak to its
-/// session already.
+/// A frame that may have to wait for something. The next is not handled before that is done: it may be about the session
+/// that is being opened, or be meant to be under the new token.
 pub(super) enum Slow {
     OpenSession(u64, Box<v1::OpenSession>),
     Authenticate(u64, v1::Authenticate),

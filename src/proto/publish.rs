@@ -1,5 +1,5 @@
-//! The request that there are most of, read by hand: a publish of a payload, perhaps with a key. The generated code looks for
-//! room and for the end at every byte of every number; whatever has more to it is left to that.
+//! The request that there are most of, read by hand: a publish of a payload, perhaps with a key, each field once. The
+//! generated code looks for room and for the end at every byte of every number; whatever has more to it is left to that.
 
 use bytes::Bytes;
 
@@ -18,42 +18,47 @@ const PAYLOAD: u8 = 3 << 3 | 2;
 
 /// The request, if it is one of those; none for all others, well-formed or not.
 pub fn publish(message: &Bytes) -> Option<StreamDataRequest> {
-    let (mut request_id, mut publish, mut rest) = (0, None, Rest(message));
+    let (mut request_id, mut publish, mut rest) = (None, None, Rest(message));
     while let Some(key) = rest.next() {
         match key {
-            REQUEST_ID => request_id = rest.number()?,
-            // A second one would have to be merged with the first.
-            PUBLISH if publish.is_none() => publish = Some(Box::new(read(rest.piece()?, message)?)),
+            REQUEST_ID => once(&mut request_id, rest.number()?)?,
+            PUBLISH => once(&mut publish, Box::new(read(rest.piece()?, message)?))?,
             _ => return None,
         }
     }
-    Some(StreamDataRequest { request_id, frame: Some(Frame::Publish(publish?)) })
+    Some(StreamDataRequest { request_id: request_id.unwrap_or_default(), frame: Some(Frame::Publish(publish?)) })
 }
 
 fn read(piece: &[u8], whole: &Bytes) -> Option<Publish> {
-    let (mut publish, mut rest) = (Publish::default(), Rest(piece));
+    let (mut session, mut seq, mut content, mut rest) = (None, None, None, Rest(piece));
     while let Some(key) = rest.next() {
         match key {
             // Of a number that is too large for its type the lower half counts.
-            SESSION => publish.session = rest.number()? as u32,
-            SEQ => publish.seq = rest.number()?,
-            EVENT if publish.event.is_none() => publish.event = Some(event(rest.piece()?, whole)?),
+            SESSION => once(&mut session, rest.number()? as u32)?,
+            SEQ => once(&mut seq, rest.number()?)?,
+            EVENT => once(&mut content, event(rest.piece()?, whole)?)?,
             _ => return None,
         }
     }
-    Some(publish)
+    Some(Publish { session: session.unwrap_or_default(), seq: seq.unwrap_or_default(), event: content })
 }
 
 fn event(piece: &[u8], whole: &Bytes) -> Option<NewEvent> {
-    let (mut event, mut rest) = (NewEvent::default(), Rest(piece));
+    let (mut name, mut payload, mut rest) = (None, None, Rest(piece));
     while let Some(key) = rest.next() {
         match key {
-            KEY => event.key = whole.slice_ref(rest.piece()?),
-            PAYLOAD => event.payload = whole.slice_ref(rest.piece()?),
+            KEY => once(&mut name, whole.slice_ref(rest.piece()?))?,
+            PAYLOAD => once(&mut payload, whole.slice_ref(rest.piece()?))?,
             _ => return None,
         }
     }
-    Some(event)
+    let (key, payload) = (name.unwrap_or_default(), payload.unwrap_or_default());
+    Some(NewEvent { key, payload, ..NewEvent::default() })
+}
+
+/// None if it has been there before: numbers would be replaced, and messages merged.
+fn once<T>(field: &mut Option<T>, value: T) -> Option<()> {
+    field.replace(value).is_none().then_some(())
 }
 
 /// What has not been read.
@@ -92,7 +97,10 @@ impl<'a> Rest<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use prost::Message as _;
+    use prost::{
+        Message as _,
+        encoding::{WireType, encode_key, encode_varint},
+    };
 
     use super::*;
 
@@ -100,10 +108,49 @@ mod tests {
         StreamDataRequest { request_id, frame: Some(Frame::Publish(Box::new(publish))) }.encode_to_vec().into()
     }
 
+    /// One field, as anybody may have written it.
+    fn number(field: u32, value: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_key(field, WireType::Varint, &mut out);
+        encode_varint(value, &mut out);
+        out
+    }
+
+    fn piece(field: u32, content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_key(field, WireType::LengthDelimited, &mut out);
+        encode_varint(content.len() as u64, &mut out);
+        out.extend_from_slice(content);
+        out
+    }
+
+    /// Fields of a message in any order and number: most of them ours.
+    fn fields(ours: impl Strategy<Value = Vec<u8>> + 'static) -> impl Strategy<Value = Vec<u8>> {
+        let other = (5..9_u32, any::<u64>()).prop_map(|(field, value)| number(field, value));
+        let one = prop_oneof![20 => ours.boxed(), 1 => other.boxed()];
+        prop::collection::vec(one, 1..4).prop_map(|fields| fields.concat())
+    }
+
+    fn any_request() -> impl Strategy<Value = Vec<u8>> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..6);
+        let event = fields(prop_oneof![bytes().prop_map(|key| piece(1, &key)), bytes().prop_map(|p| piece(3, &p))]);
+        let publish = fields(prop_oneof![
+            any::<u64>().prop_map(|session| number(1, session)),
+            any::<u64>().prop_map(|seq| number(2, seq)),
+            event.prop_map(|event| piece(3, &event)),
+        ]);
+        fields(prop_oneof![any::<u64>().prop_map(|id| number(1, id)), publish.prop_map(|publish| piece(4, &publish))])
+    }
+
     proptest! {
         #[test]
         fn a_plain_publish_is_read_as_the_generated_code_reads_it(
-            request_id in 0..1_u64 << 63, session: u32, seq in 0..1_u64 << 63, key: Vec<u8>, payload: Vec<u8>, with_event: bool,
+            request_id in 0..1_u64 << 63,
+            session: u32,
+            seq in 0..1_u64 << 63,
+            key: Vec<u8>,
+            payload: Vec<u8>,
+            with_event: bool,
         ) {
             let event = NewEvent { key: key.into(), payload: payload.into(), ..NewEvent::default() };
             let publish = Publish { session, seq, event: with_event.then_some(event) };
@@ -112,22 +159,38 @@ mod tests {
             prop_assert!(read.is_some());
             prop_assert_eq!(read, StreamDataRequest::decode(bytes).ok());
         }
+    }
 
-        #[test]
-        fn what_is_read_of_anything_is_what_the_generated_code_reads(
-            fields in prop::collection::vec((prop::sample::select(vec![REQUEST_ID, PUBLISH, SESSION, SEQ, EVENT, KEY, PAYLOAD]), 0..20_u8), 0..8),
-            noise: Vec<u8>,
-            cut in 0..40_usize,
-        ) {
-            let mut bytes: Vec<u8> = fields.into_iter().flat_map(|(key, value)| [key, value]).collect();
-            bytes.extend(noise);
-            for bytes in [Bytes::from(bytes.clone()), request(7, Publish::default()), bytes.into()] {
-                let bytes = bytes.slice(..cut.min(bytes.len()));
-                if let Some(read) = super::publish(&bytes) {
-                    prop_assert_eq!(Some(read), StreamDataRequest::decode(bytes).ok());
+    #[test]
+    fn whatever_is_read_is_what_the_generated_code_reads() {
+        let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
+        let mut runner = proptest::test_runner::TestRunner::new(config);
+        let (read, refused) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        let any = (any_request(), any::<prop::sample::Index>(), any::<u8>(), 0..8_u8);
+        runner
+            .run(&any, |(mut bytes, place, noise, damage)| {
+                // One in four is damaged in one place, or cut there.
+                if !bytes.is_empty() {
+                    let at = place.index(bytes.len());
+                    match damage {
+                        0 => bytes[at] = noise,
+                        1 => bytes.truncate(at),
+                        _ => {}
+                    }
                 }
-            }
-        }
+                let bytes = Bytes::from(bytes);
+                match super::publish(&bytes) {
+                    Some(request) => {
+                        prop_assert_eq!(Some(request), StreamDataRequest::decode(bytes).ok());
+                        read.set(read.get() + 1);
+                    }
+                    None => refused.set(refused.get() + 1),
+                }
+                Ok(())
+            })
+            .unwrap();
+        let counts = (read.get(), refused.get());
+        assert!(counts.0 > 50 && counts.1 > 50, "{counts:?} were read and left to others: this proves little");
     }
 
     #[test]
@@ -138,9 +201,9 @@ mod tests {
         let twice = [event(plain()), event(NewEvent { key: "key".into(), ..NewEvent::default() })].concat();
         let traced = NewEvent { traceparent: "00".into(), ..plain() };
         let whole = event(plain());
-        for other in
-            [event(traced), twice.into(), whole.slice(..whole.len() - 1), request(u64::MAX, Publish::default())]
-        {
+        let numbered_twice = [number(1, 1), whole.to_vec()].concat();
+        let largest = request(u64::MAX, Publish::default());
+        for other in [event(traced), twice.into(), numbered_twice.into(), whole.slice(..whole.len() - 1), largest] {
             assert_eq!(publish(&other), None);
         }
     }

@@ -46,8 +46,7 @@ impl Timestamp {
 /// Sleeps until then; without a time, for ever. Cancel-safe.
 pub async fn sleep_until_or_forever(at: Option<tokio::time::Instant>) {
     match at {
-        // Boxed: most of those that ask have no time, and need no room for a clock.
-        Some(at) => Box::pin(tokio::time::sleep_until(at)).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

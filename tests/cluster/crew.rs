@@ -113,12 +113,12 @@ impl Crew {
             match progress.stored {
                 Some((begun, place)) if begun >= since => newest.push(place),
                 before => {
-                    let ago = before.map(|(begun, _)| begun.elapsed());
-                    let status = client.status();
+                    let last = before
+                        .map_or("never anything".into(), |(begun, _)| format!("last {:.1?} ago", begun.elapsed()));
                     return Some(format!(
-                        "{}, whose last is of {ago:?} ago, stores nothing: {:?}",
+                        "{} has stored nothing, {last}: {:?}",
                         seat.client,
-                        &*status.borrow()
+                        &*client.status().borrow()
                     ));
                 }
             }
