@@ -102,9 +102,6 @@ pub(super) struct Engine {
     alarm: Arc<Notify>,
     tasks: Tasks,
     topics: Arc<RwLock<BTreeMap<Topic, Arc<Entry>>>>,
-    /// Whoever is asked for records has none.
-    #[cfg(test)]
-    is_behind: std::sync::atomic::AtomicBool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -150,8 +147,6 @@ impl Nats {
             alarm,
             tasks: tasks.clone(),
             topics: topics.clone(),
-            #[cfg(test)]
-            is_behind: false.into(),
             config,
         });
         let deadline = Instant::now() + engine.config.start_timeout;
@@ -288,7 +283,7 @@ impl Engine {
     /// Records of a topic from `from` on; see [`api::records`].
     async fn records(&self, partition: u16, topic: &str, from: u64, limit: usize) -> Result<Batch, Problem> {
         #[cfg(test)]
-        if self.is_behind.load(std::sync::atomic::Ordering::Relaxed) {
+        if tests::are_behind(self) {
             return Ok(Batch::default());
         }
         let _turn = self.questions.acquire().await;
