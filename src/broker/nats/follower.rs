@@ -22,11 +22,10 @@ use crate::{
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How many events are taken in before readers are told.
 const AT_ONCE: usize = 64;
-/// How often a record that must be there is looked for on servers that may be behind, and how long it takes between.
-const LOOKS: (usize, Duration) = (20, Duration::from_millis(100));
-/// Of them, those after which the stream's leader is asked, for one record after the other: a server that was parted from
-/// the others can be behind for half a minute after it has found them again, and it answers what it is asked meanwhile.
-const BEHIND: usize = 5;
+/// How often a record that must be there is looked for on servers that may be behind, and how long it takes between. Then the
+/// stream's leader is asked, for one record after the other: a server that was parted from the others can be behind for half a
+/// minute after it has found them again, and it answers what it is asked meanwhile.
+const LOOKS: (usize, Duration) = (5, Duration::from_millis(100));
 /// Records that are asked of the leader before another look elsewhere: it takes ten times as long.
 const LED: usize = 500;
 
@@ -189,7 +188,7 @@ async fn fetch(
     take: &mut (dyn FnMut(Arrival) + Send),
 ) -> Result<(), Problem> {
     let (mut next, mut looks) = (from, 0);
-    while next <= until && looks < LOOKS.0 {
+    while next <= until {
         let batch = entry.engine.records(entry.partition, &entry.topic, next, BATCH).await?;
         let came = batch.messages.len();
         entry.engine.metrics.broker_events_fetched.inc_by(came as u64);
@@ -203,17 +202,10 @@ async fn fetch(
             continue;
         }
         looks += 1;
-        if !looks.is_multiple_of(BEHIND) {
+        if looks < LOOKS.0 {
             sleep(LOOKS.1).await;
-            continue;
-        }
-        let onward = fetch_led(entry, next, until, take).await?;
-        if onward > next {
-            tracing::debug!(
-                topic = entry.topic,
-                "the server that is asked is behind: what it lacks is had from the leader"
-            );
-            (next, looks) = (onward, 0);
+        } else {
+            (next, looks) = (fetch_led(entry, next, until, take).await?, 0);
         }
     }
     Ok(())
@@ -226,18 +218,22 @@ async fn fetch_led(
     until: u64,
     take: &mut (dyn FnMut(Arrival) + Send),
 ) -> Result<u64, Problem> {
-    let mut next = from;
-    for _ in 0..LED {
-        if next > until {
+    let (mut next, mut had) = (from, 0);
+    while next <= until && had < LED {
+        let Some(stored) = entry.engine.led(entry.partition, &entry.topic, next).await? else {
+            next = until + 1;
             break;
-        }
-        let Some(stored) = entry.engine.led(entry.partition, &entry.topic, next).await? else { return Ok(until + 1) };
+        };
         let message = stored.into_message();
         let arrival = message::arrival(&message).ok_or(Problem::Strange)?;
         next = arrival.offset + 1;
         entry.engine.metrics.broker_events_fetched.inc();
         take(arrival);
         publish::stored(entry, &message);
+        had += 1;
+    }
+    if had > 0 {
+        tracing::debug!(topic = entry.topic, had, "the server that is asked is behind: it was had from the leader");
     }
     Ok(next)
 }
