@@ -151,6 +151,18 @@ impl TestClient {
         }
     }
 
+    /// The Replies to requests, in the order of those, in whatever order they come. Other frames may come between.
+    pub(crate) async fn answers<const N: usize>(&mut self, requests: [u64; N]) -> [Reply; N] {
+        let mut replies = [const { None }; N];
+        while replies.iter().any(Option::is_none) {
+            let Frame::Reply(reply) = self.frame().await else { continue };
+            let asked =
+                requests.iter().position(|request| *request == reply.request_id).expect("one of these requests");
+            assert!(replies[asked].replace(reply).is_none(), "a second answer");
+        }
+        replies.map(|reply| reply.expect("all are there"))
+    }
+
     /// Exactly the next `count` events of a session, in however many deliveries. Nothing but deliveries may come.
     pub(crate) async fn events(&mut self, session: u32, count: usize) -> Vec<Event> {
         let mut events = Vec::with_capacity(count);
