@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use self::elsewhere::Taken;
 pub use self::elsewhere::see_to_lost;
 use super::Estate;
 use crate::{
@@ -90,6 +91,8 @@ struct State {
     let_go: VecDeque<LetGo>,
     /// Those of them whose keys live on for the grace.
     keyed: VecDeque<LetGo>,
+    /// Sessions that are being taken from other replicas: by how many, and the newest attach that those tell of meanwhile.
+    taking: ByProducer<(usize, u64)>,
 }
 
 struct Place {
@@ -184,20 +187,23 @@ impl Directory {
     }
 
     /// Takes a session on a topic, from whoever holds it. `last_attach` is what the client has seen: numbers go on from
-    /// there even if this process has never heard of the session. `claimed` says that it was taken before all other
+    /// there even if this process has never heard of the session. `taken` says that it was taken before all other
     /// replicas, where there are any. SESSION_LIMIT if the client has too many, TAKEN_OVER if somebody was quicker.
     pub fn attach(
         self: &Arc<Self>,
         producer: Producer,
         topic: &Topic,
         last_attach: u64,
-        claimed: Option<Claimed>,
+        taken: Option<Taken>,
         kick: Kick,
     ) -> Result<Attachment, Failure> {
+        // Until its place is here.
+        let (claimed, _watch) = taken.map(Taken::open).unzip();
         let mut state = self.state.lock();
         let known_attach = state.places.get(&producer).map_or(0, |place| place.attach);
-        // Of two that came at once, the other was first here and is the newer one everywhere.
-        let is_late = claimed.as_ref().is_some_and(|claimed| claimed.attach <= known_attach);
+        let newest = state.taking.get(&producer).map_or(known_attach, |(_, told)| known_attach.max(*told));
+        // Of two that came at once, the other was first here, or told so, and is the newer one everywhere.
+        let is_late = claimed.as_ref().is_some_and(|claimed: &Claimed| claimed.attach <= newest);
         let refused = state.check_limit(&producer, self.config.max_per_client).err();
         if let Some(refused) = refused.or_else(|| is_late.then(Failure::taken_over)) {
             drop(state);
@@ -384,139 +390,4 @@ impl Drop for Attachment {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-    use crate::types::{Cursor, SessionId};
-
-    fn producer(session: &str) -> Producer {
-        Producer::new(ClientId::parse("c").unwrap(), SessionId::parse(session).unwrap())
-    }
-
-    fn topic(name: &str) -> Topic {
-        Topic::parse(name).unwrap()
-    }
-
-    fn nobody() -> Kick {
-        Box::new(|_| {})
-    }
-
-    fn directory() -> Arc<Directory> {
-        Arc::new(Directory::new(Config::default(), Fleet::Alone))
-    }
-
-    fn attach(directory: &Arc<Directory>) -> Attachment {
-        directory.attach(producer("s"), &topic("t"), 0, None, nobody()).unwrap()
-    }
-
-    fn cursor(offset: u64) -> Cursor {
-        Cursor { epoch: 1, offset, ..Cursor::default() }
-    }
-
-    #[test]
-    fn the_newest_attach_wins_and_the_older_holder_is_told() {
-        let (directory, kicked) = (directory(), Arc::new(AtomicBool::new(false)));
-        let tell = kicked.clone();
-        let kick = Box::new(move |_| tell.store(true, Ordering::SeqCst));
-        let first = directory.attach(producer("s"), &topic("t"), 0, None, kick).unwrap();
-        let second = attach(&directory);
-        assert!(kicked.load(Ordering::SeqCst));
-        assert!(second.attach() > first.attach());
-        drop(first);
-        assert_eq!(attach(&directory).attach(), second.attach() + 1);
-    }
-
-    #[test]
-    fn attach_goes_on_from_what_the_client_has_seen() {
-        let attachment = directory().attach(producer("s"), &topic("t"), 41, None, nobody()).unwrap();
-        assert_eq!((attachment.attach(), attachment.is_fresh()), (42, false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_place_is_kept_for_its_time_and_then_forgotten() {
-        let directory = directory();
-        let attachment = attach(&directory);
-        assert!(attachment.is_fresh());
-        attachment.estate().ack(1, cursor(7)).unwrap();
-        attachment.estate().ack(1, cursor(5)).unwrap();
-        drop(attachment);
-
-        tokio::time::advance(Duration::from_secs(119)).await;
-        assert_eq!(directory.sweep(), 0);
-        let attachment = attach(&directory);
-        assert_eq!((attachment.estate().acked(), attachment.is_fresh()), (Some(cursor(7)), false));
-        drop(attachment);
-        tokio::time::advance(Duration::from_secs(119)).await;
-        assert_eq!(directory.sweep(), 0, "the time runs from the last end");
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!((directory.sweep(), directory.len()), (1, 0));
-    }
-
-    #[test]
-    fn a_forgotten_session_leaves_nothing() {
-        let directory = directory();
-        let mut attachment = attach(&directory);
-        attachment.forget();
-        drop(attachment);
-        assert!(directory.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn taking_a_session_again_and_again_costs_nobody_else_its_place() {
-        let config = Config { max_kept: 10, ..Config::default() };
-        let directory = Arc::new(Directory::new(config, Fleet::Alone));
-        drop(directory.attach(producer("victim"), &topic("t"), 0, None, nobody()).unwrap());
-        for _ in 0..5000 {
-            drop(attach(&directory));
-        }
-        assert_eq!((directory.sweep(), directory.len()), (0, 2));
-        assert!(directory.state.lock().let_go.len() < 1000, "what is stale is dropped");
-    }
-
-    #[test]
-    fn who_held_a_session_before_can_do_nothing_more_in_its_name() {
-        let directory = directory();
-        let older = attach(&directory);
-        let newer = attach(&directory);
-        assert_eq!(older.estate().ack(older.attach(), cursor(9)).unwrap_err().reason, Reason::TakenOver);
-        newer.estate().ack(newer.attach(), cursor(3)).unwrap();
-        assert_eq!(newer.estate().acked(), Some(cursor(3)));
-        older.estate().leave_presence(older.attach()).unwrap_err();
-    }
-
-    #[test]
-    fn a_session_that_moves_to_another_topic_leaves_its_place_behind() {
-        let directory = directory();
-        attach(&directory).estate().ack(1, cursor(7)).unwrap();
-        let moved = directory.attach(producer("s"), &topic("other"), 0, None, nobody()).unwrap();
-        assert_eq!((moved.attach(), moved.estate().acked()), (2, None));
-        assert!(directory.estate(&producer("s"), &topic("t")).is_none());
-    }
-
-    #[test]
-    fn a_client_has_so_many_sessions_and_no_more_but_may_always_come_back_to_one() {
-        let config = Config { max_per_client: 2, ..Config::default() };
-        let directory = Arc::new(Directory::new(config, Fleet::Alone));
-        let attach = |session| directory.attach(producer(session), &topic("t"), 0, None, nobody());
-        let (_one, two) = (attach("1").unwrap(), attach("2").unwrap());
-        assert_eq!(attach("3").unwrap_err().reason, Reason::SessionLimit);
-        drop(two);
-        assert_eq!(attach("3").unwrap_err().reason, Reason::SessionLimit, "kept ones count");
-        let mut two = attach("2").unwrap();
-        two.forget();
-        drop(two);
-        attach("3").unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn of_places_nobody_holds_only_so_many_are_kept_the_newest() {
-        let config = Config { max_kept: 2, ..Config::default() };
-        let directory = Arc::new(Directory::new(config, Fleet::Alone));
-        for session in ["1", "2", "3"] {
-            drop(directory.attach(producer(session), &topic("t"), 0, None, nobody()).unwrap());
-        }
-        assert_eq!((directory.sweep(), directory.len()), (1, 2));
-        assert!(directory.estate(&producer("1"), &topic("t")).is_none());
-    }
-}
+mod tests;

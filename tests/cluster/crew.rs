@@ -71,6 +71,8 @@ struct Progress {
     read: Option<Place>,
     /// When the newest of its publishes was begun that is stored, and where.
     stored: Option<(Instant, Place)>,
+    /// What its last publish came to that was not stored.
+    failed: Option<(Instant, Outcome)>,
 }
 
 impl Crew {
@@ -115,8 +117,9 @@ impl Crew {
                 before => {
                     let last = before
                         .map_or("never anything".into(), |(begun, _)| format!("last {:.1?} ago", begun.elapsed()));
+                    let failed = progress.failed.as_ref().map(|(begun, outcome)| (begun.elapsed(), outcome));
                     return Some(format!(
-                        "{} has stored nothing, {last}: {:?}",
+                        "{} has stored nothing, {last}, last failed {failed:?}: {:?}",
                         seat.client,
                         &*client.status().borrow()
                     ));
@@ -206,9 +209,12 @@ impl Seat {
     }
 
     fn answered(&self, id: Arc<str>, begun: Instant, outcome: Outcome) {
-        if let Outcome::Stored { place, .. } = outcome {
-            let mut progress = self.progress.lock();
-            progress.stored = progress.stored.max(Some((begun, place)));
+        match &outcome {
+            Outcome::Stored { place, .. } => {
+                let mut progress = self.progress.lock();
+                progress.stored = progress.stored.max(Some((begun, *place)));
+            }
+            failed => self.progress.lock().failed = Some((begun, failed.clone())),
         }
         let (session, topic) = (self.client.clone(), self.topic.clone());
         self.history.note(&self.client, Op::Answered { session, topic, id, outcome });

@@ -21,6 +21,10 @@ use crate::{
     proto::v1::{self, stream_data_request::Frame},
 };
 
+/// How long a server may take for an open that nobody waits for any more: it waits for its broker, and for whoever held
+/// the session.
+const LEFT_OPEN: Duration = Duration::from_secs(30);
+
 /// Who is told of a publish's end. Frees the publisher's permit when dropped.
 #[derive(Debug)]
 pub(super) struct Ticket {
@@ -65,6 +69,8 @@ pub(super) struct Conversation {
     opened_at: Option<Instant>,
     /// When to attach again after the server ended or broke the session.
     pub(super) reopen_at: Option<Instant>,
+    /// When an open was last left without its answer: that server may carry it out yet.
+    left_open: Option<Instant>,
 }
 
 impl Conversation {
@@ -85,6 +91,7 @@ impl Conversation {
             retry: Retry::new(backoff),
             opened_at: None,
             reopen_at: None,
+            left_open: None,
         }
     }
 
@@ -143,8 +150,22 @@ impl Conversation {
         self.reopen_at = None;
     }
 
+    /// It is to go on elsewhere.
+    pub(super) fn depart(&mut self, now: Instant) {
+        if self.is_attaching() {
+            self.left_open = Some(now);
+        }
+        self.adrift();
+    }
+
+    /// True if an open of its own, which was left, may be the newer one that has taken the session over.
+    pub(super) fn may_follow_itself(&self, now: Instant) -> bool {
+        self.left_open.is_some_and(|left| now < left + LEFT_OPEN)
+    }
+
     /// The connection is gone. True if the session thereby has ended as asked.
-    pub(super) fn detach(&mut self) -> bool {
+    pub(super) fn detach(&mut self, now: Instant) -> bool {
+        self.left_open = if self.is_attaching() { Some(now) } else { self.left_open };
         self.home = None;
         self.closing.as_ref().is_some_and(|closing| closing.sent || self.outstanding.is_empty())
     }

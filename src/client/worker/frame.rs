@@ -128,6 +128,11 @@ impl Worker {
                 conversation.reopen_later(advised, now);
                 self.reschedule(key);
             }
+            // An open that it left on another connection was carried out after this one: it takes the session back.
+            _ if refusal.reason == "TAKEN_OVER" && conversation.may_follow_itself(now) => {
+                conversation.reopen_later(advised, now);
+                self.reschedule(key);
+            }
             _ => self.end_conversation(key, Some(Error::refused(ErrorKind::SessionClosed, refusal)), now),
         }
     }

@@ -99,7 +99,7 @@ impl Worker {
         self.active = self.successor.take();
         for conversation in self.conversations.values_mut() {
             if !conversation.is_leaving() {
-                conversation.adrift();
+                conversation.depart(now);
             }
         }
         self.attach_all();
@@ -141,7 +141,8 @@ impl Worker {
     /// Lets go of a link and of all that hangs on it. Returns since when it was welcomed.
     pub(super) fn unlink(&mut self, role: Role, now: Instant) -> Option<Instant> {
         let link = self.link(role).take()?;
-        let detached = |(key, c): (&SessionKey, &mut Conversation)| (c.lives_on(link.id) && c.detach()).then_some(*key);
+        let detached =
+            |(key, c): (&SessionKey, &mut Conversation)| (c.lives_on(link.id) && c.detach(now)).then_some(*key);
         let ended: Vec<_> = self.conversations.iter_mut().filter_map(detached).collect();
         for key in ended {
             self.end_conversation(key, None, now);

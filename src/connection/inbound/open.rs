@@ -90,12 +90,12 @@ impl Served {
             Estate::check_hold(kept.as_deref(), &feed)?;
         }
         let directory = &self.shared.directory;
-        let claimed = match &named {
+        let taken = match &named {
             Some(_) => directory.claim(&producer, &topic, wish.last_attach, wish.presence.as_ref()).await?,
             None => None,
         };
         let kick = self.kick(wish.alias);
-        let attach = || directory.attach(producer.clone(), &topic, wish.last_attach, claimed, kick);
+        let attach = || directory.attach(producer.clone(), &topic, wish.last_attach, taken, kick);
         let attachment = named.map(|_| attach()).transpose()?;
         let permitted = caller.may(Ask::Publish(&topic));
         let opening = Opening { wish, feed, producer, session, recovery, floor, permitted };

@@ -42,14 +42,15 @@ impl Directory {
     }
 
     /// Takes a session before all other replicas, to be [attached](Self::attach) to next; none if there are no others.
-    /// `presence`: what is said of it in the topic's presence, if it is to be there. SESSION_LIMIT, BROKER.
+    /// `presence`: what is said of it in the topic's presence, if it is to be there. SESSION_LIMIT, BROKER. If it is
+    /// dropped before it is done, the session stays with whoever has it, or nobody has it.
     pub async fn claim(
-        &self,
+        self: &Arc<Self>,
         producer: &Producer,
         topic: &Topic,
         last_attach: u64,
         presence: Option<&Bytes>,
-    ) -> Result<Option<Claimed>, Failure> {
+    ) -> Result<Option<Taken>, Failure> {
         if !self.fleet.is_shared() {
             return Ok(None);
         }
@@ -59,15 +60,18 @@ impl Directory {
             state.check_limit(producer, self.config.max_per_client)?;
             state.places.get(producer).map_or(0, |place| place.attach).max(last_attach)
         };
-        self.fleet
-            .claim(&Taking { producer: producer.clone(), topic: topic.clone(), attach, presence: presence.cloned() })
-            .await
+        let watch = Watch::keep(self, producer);
+        let taking = Taking { producer: producer.clone(), topic: topic.clone(), attach, presence: presence.cloned() };
+        Ok(self.fleet.claim(&taking).await?.map(|claimed| Taken { claimed, watch }))
     }
 
     /// The session is held at another replica: whoever holds it here is told. What it has here, if that is all there is of
     /// it, and whether it stays a member of its presence as it is.
-    fn hand_away(&self, taking: &Taking) -> Option<(Arc<Estate>, bool)> {
+    pub(super) fn hand_away(&self, taking: &Taking) -> Option<(Arc<Estate>, bool)> {
         let mut state = self.state.lock();
+        if let Some((_, newest)) = state.taking.get_mut(&taking.producer) {
+            *newest = taking.attach.max(*newest);
+        }
         let place = state.places.get(&taking.producer).filter(|place| place.attach < taking.attach)?;
         // What is not seen to here is to be seen to there.
         let is_in_debt = place.estate.is_in_debt();
@@ -79,6 +83,45 @@ impl Directory {
             kick(Failure::taken_over());
         }
         (!is_in_debt).then_some((place.estate, stays))
+    }
+}
+
+/// A session that was taken before all other replicas.
+#[derive(Debug)]
+pub struct Taken {
+    pub(super) claimed: Claimed,
+    pub(super) watch: Watch,
+}
+
+impl Taken {
+    pub(super) fn open(self) -> (Claimed, Watch) {
+        (self.claimed, self.watch)
+    }
+}
+
+/// Hears, for as long as a session is being taken, which other replica has taken it since: it has no place here yet that
+/// could be taken away.
+#[derive(Debug)]
+pub(super) struct Watch {
+    directory: Arc<Directory>,
+    producer: Producer,
+}
+
+impl Watch {
+    pub(super) fn keep(directory: &Arc<Directory>, producer: &Producer) -> Self {
+        directory.state.lock().taking.entry(producer.clone()).or_default().0 += 1;
+        Self { directory: directory.clone(), producer: producer.clone() }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.directory.state.lock();
+        let Some((watches, _)) = state.taking.get_mut(&self.producer) else { return };
+        *watches -= 1;
+        if *watches == 0 {
+            state.taking.remove(&self.producer);
+        }
     }
 }
 

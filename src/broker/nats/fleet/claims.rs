@@ -68,6 +68,9 @@ struct Taken {
     previous: Option<Entry>,
 }
 
+/// Who asks for a session.
+type Asker = oneshot::Sender<Result<Parcel, Failure>>;
+
 /// A session that was taken, on its way to whoever asked: abandoned if it does not get there.
 struct Parcel {
     fleet: Arc<Fleet>,
@@ -106,7 +109,7 @@ impl Fleet {
         let (fleet, taking) = (self.clone(), taking.clone());
         // In a task: whoever held it may have been told already when whoever takes it is gone.
         let work = async move {
-            let claimed = fleet.take_over(&taking).await;
+            let claimed = fleet.take_over(&taking, &answer).await;
             let parcel = claimed.map(|claimed| Parcel { fleet, producer: taking.producer, claimed: Some(claimed) });
             drop(answer.send(parcel));
         };
@@ -115,11 +118,13 @@ impl Fleet {
         parcel.claimed.take().ok_or_else(unreachable)
     }
 
-    async fn take_over(&self, taking: &Taking) -> Result<Claimed, Failure> {
-        let Taken { entry, claim, previous } = self.take(taking).await.map_err(|problem| {
+    async fn take_over(&self, taking: &Taking, asker: &Asker) -> Result<Claimed, Failure> {
+        let taken = self.take(taking, asker).await.map_err(|problem| {
             tracing::warn!(%problem, "a session could not be taken");
             unreachable()
         })?;
+        // Nobody hears it.
+        let Some(Taken { entry, claim, previous }) = taken else { return Err(unreachable()) };
         let previous = match previous {
             Some(previous) if previous.replica == self.id => {
                 previous.left().map(|(_, previous)| Previous { is_own: true, ..previous })
@@ -130,7 +135,8 @@ impl Fleet {
         Ok(Claimed { attach: entry.attach, claim, previous })
     }
 
-    async fn take(&self, taking: &Taking) -> Result<Taken, Problem> {
+    /// None if whoever asks has gone before it was taken: it is most likely that one who has it elsewhere by now.
+    async fn take(&self, taking: &Taking, asker: &Asker) -> Result<Option<Taken>, Problem> {
         let (client, stream) = (&self.engine.links.asking, self.engine.names.fleet_stream());
         let key = self.engine.names.session(&taking.producer);
         // Of a session that nobody has seen there is most likely nothing.
@@ -144,13 +150,16 @@ impl Fleet {
             let previous = held.and_then(|held| serde_json::from_slice::<Entry>(&held.content()).ok());
             if let Some(ours) = sent.iter().position(|sent| previous.as_ref() == Some(&sent.entry)) {
                 let taken = sent.swap_remove(ours);
-                return Ok(Taken { claim: Claim { order: revision, ..taken.claim }, ..taken });
+                return Ok(Some(Taken { claim: Claim { order: revision, ..taken.claim }, ..taken }));
+            }
+            if asker.is_closed() {
+                return Ok(None);
             }
             let entry = self.entry(taking, previous.as_ref());
             let content = serde_json::to_vec(&entry).map_err(|_| Problem::Strange)?.into();
             let taken = |order| Taken { entry, claim: Claim { order, first: !known }, previous };
             match api::put(client, key.clone(), content, Some(revision)).await {
-                Ok(ack) => return Ok(taken(ack.seq)),
+                Ok(ack) => return Ok(Some(taken(ack.seq))),
                 Err(problem) if problem.wrong_last().is_some() => known = true,
                 Err(Problem::Late | Problem::Unreachable(_)) if sent.len() < UNANSWERED => {
                     sent.push(taken(0));

@@ -1,7 +1,10 @@
 //! What is published late by whoever held a session before.
 
+use futures_util::FutureExt as _;
+use tokio::time::timeout;
+
 use super::*;
-use crate::types::Claim;
+use crate::{broker::Taking, types::Claim};
 
 fn under(claim: Claim, number: u64) -> NewEvent {
     NewEvent { claim: Some(claim), ..numbered(number) }
@@ -72,4 +75,20 @@ async fn keys_that_another_replica_sees_to_are_not_removed_by_the_one_that_had_t
     eventually("both are there", || [&here, &there].iter().all(|line| names(line) == Some(2))).await;
     there.remove_owned(&producer("s"), Some(SECOND));
     eventually("both are removed", || [&here, &there].iter().all(|line| names(line) == Some(0))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_stays_with_whoever_has_it_if_whoever_asks_for_it_has_gone() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (one, two) = (replica(&server).await, replica(&server).await);
+    let taking = Taking { producer: producer("s"), topic: Topic::parse("a").unwrap(), attach: 0, presence: None };
+    let (here, there) = (one.broker.fleet(), two.broker.fleet());
+    let first = here.claim(&taking).await.unwrap().unwrap();
+    let second = there.claim(&taking).await.unwrap().unwrap();
+    assert!(!here.stands(first.claim).await.unwrap() && there.stands(second.claim).await.unwrap());
+    // Asked for, and not waited for.
+    assert!(here.claim(&taking).now_or_never().is_none());
+    one.lifecycle.advance(Phase::Stopped);
+    timeout(LIMIT, one.lifecycle.ended()).await.expect("what was begun comes to its end");
+    assert!(there.stands(second.claim).await.unwrap());
 }
