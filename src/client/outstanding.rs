@@ -239,7 +239,8 @@ impl<T> Outstanding<T> {
 
 fn is_to_be_repeated(refusal: &Refusal) -> bool {
     // Of a session that has ended on the server, SessionClosed says how it goes on.
-    matches!(refusal.advice, Advice::Retry | Advice::Reconnect) || refusal.reason == "UNKNOWN_SESSION"
+    let has_ended = ["UNKNOWN_SESSION", "TAKEN_OVER"].contains(&&*refusal.reason);
+    has_ended || matches!(refusal.advice, Advice::Retry | Advice::Reconnect)
 }
 
 fn unknown(why: &str) -> Error {

@@ -125,7 +125,7 @@ reasons! {
     CallLimit = "CALL_LIMIT", ResourceExhausted, Retry, Nobody;
     /// All histories together hold as much as they may, and room could not be made yet.
     HistoryLimit = "HISTORY_LIMIT", ResourceExhausted, Retry, Nobody;
-    /// A newer connection of the client opened the session.
+    /// A newer connection of the client opened the session; or an older one did late, whose open it left unanswered.
     TakenOver = "TAKEN_OVER", Aborted, Fatal, Nobody;
     /// The session did not keep up, and its delivery policy says that it ends then.
     SlowSession = "SLOW_SESSION", ResourceExhausted, Retry, Peer;

@@ -91,7 +91,8 @@ struct State {
     let_go: VecDeque<LetGo>,
     /// Those of them whose keys live on for the grace.
     keyed: VecDeque<LetGo>,
-    /// Sessions that are being taken from other replicas: by how many, and the newest attach that those tell of meanwhile.
+    /// Sessions that are being taken from other replicas: by how many, and the newest attach that another replica has told
+    /// of since.
     taking: ByProducer<(usize, u64)>,
 }
 

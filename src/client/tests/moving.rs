@@ -26,22 +26,50 @@ async fn a_client_that_has_moved_begins_its_waiting_anew() {
 }
 
 #[tokio::test]
-async fn a_session_that_an_open_of_its_own_takes_away_that_was_left_is_opened_again() {
+async fn a_session_that_an_open_of_its_own_takes_away_that_was_left_is_opened_again_once() {
     let mut script = Script::new().await;
     let (client, mut first) = script.connected().await;
     let (mut session, _) = open(&client, &mut first, prices(), 0).await;
     first.send(Frame::Drain(v1::Drain::default())).await;
     let mut slow = script.welcomed().await;
     slow.opens().await;
-    // It waits for its broker, says so, and is left before it has opened the session.
+    // It is left before it has opened the session.
     slow.send(Frame::Drain(v1::Drain::default())).await;
     let mut last = script.welcomed().await;
     let opened = last.opens().await;
-    last.opened(&opened, 0, 0).await;
+    last.closed(opened.session, failure(Reason::TakenOver)).await;
+    assert!(slow.next().await.is_none(), "nothing more is asked of it");
+    let again = last.opens().await;
+    last.opened(&again, 0, 0).await;
+    let receipt = session.publish(text("a")).await.unwrap();
+    let (request, _) = last.publishes().await;
+    // A publish may be the first to hear of it.
+    let failed = |request_id| v1::Reply { request_id, failure: failure(Reason::TakenOver), ..v1::Reply::default() };
+    last.send(Frame::Reply(failed(request))).await;
+    last.closed(again.session, failure(Reason::TakenOver)).await;
+    let error = end(&mut session).await.unwrap();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::SessionClosed, Some("TAKEN_OVER")));
+    assert_eq!(receipt.await.unwrap_err().kind(), ErrorKind::UnknownOutcome);
+}
+
+#[tokio::test]
+async fn an_open_that_is_lost_with_its_connection_counts_if_the_server_had_welcomed() {
+    let mut script = Script::new().await;
+    let (client, mut first) = script.connected().await;
+    let (mut session, _) = open(&client, &mut first, prices(), 0).await;
+    first.end(Status::unavailable("gone")).await;
+    let mut slow = script.welcomed().await;
+    slow.opens().await;
+    slow.end(Status::unavailable("gone")).await;
+    let mut last = script.welcomed().await;
+    let opened = last.opens().await;
     last.closed(opened.session, failure(Reason::TakenOver)).await;
     let again = last.opens().await;
     last.opened(&again, 0, 0).await;
-    last.deliver(again.session, 0, 1).await;
-    assert_eq!(event(&mut session).await, 1);
-    assert!(slow.next().await.is_none(), "what was left is half-closed");
+    last.end(Status::unavailable("gone")).await;
+    script.call().await.end(Status::unavailable("not yet")).await;
+    let mut last = script.welcomed().await;
+    let opened = last.opens().await;
+    last.closed(opened.session, failure(Reason::TakenOver)).await;
+    assert_eq!(end(&mut session).await.unwrap().reason(), Some("TAKEN_OVER"));
 }

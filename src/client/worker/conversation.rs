@@ -1,6 +1,7 @@
 //! A session as the worker keeps it: its place in the chain, its credit, its unanswered publishes, its home.
 
 mod heard;
+mod left;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,10 +21,7 @@ use crate::{
     },
     proto::v1::{self, stream_data_request::Frame},
 };
-
-/// How long a server may take for an open that nobody waits for any more: it waits for its broker, and for whoever held
-/// the session.
-const LEFT_OPEN: Duration = Duration::from_secs(30);
+use left::Left;
 
 /// Who is told of a publish's end. Frees the publisher's permit when dropped.
 #[derive(Debug)]
@@ -69,8 +67,8 @@ pub(super) struct Conversation {
     opened_at: Option<Instant>,
     /// When to attach again after the server ended or broke the session.
     pub(super) reopen_at: Option<Instant>,
-    /// When an open was last left without its answer: that server may carry it out yet.
-    left_open: Option<Instant>,
+    /// What it has left elsewhere.
+    pub(super) left: Left,
 }
 
 impl Conversation {
@@ -91,7 +89,7 @@ impl Conversation {
             retry: Retry::new(backoff),
             opened_at: None,
             reopen_at: None,
-            left_open: None,
+            left: Left::default(),
         }
     }
 
@@ -150,23 +148,17 @@ impl Conversation {
         self.reopen_at = None;
     }
 
-    /// It is to go on elsewhere.
-    pub(super) fn depart(&mut self, now: Instant) {
-        if self.is_attaching() {
-            self.left_open = Some(now);
+    /// It goes away from `link`, where an open may be left without its answer. Whoever never welcomed was never asked.
+    pub(super) fn depart(&mut self, link: &Link) {
+        if link.welcome.is_some() && self.lives_on(link.id) && self.is_attaching() {
+            self.left.push(link.id);
         }
-        self.adrift();
-    }
-
-    /// True if an open of its own, which was left, may be the newer one that has taken the session over.
-    pub(super) fn may_follow_itself(&self, now: Instant) -> bool {
-        self.left_open.is_some_and(|left| now < left + LEFT_OPEN)
+        self.home = None;
     }
 
     /// The connection is gone. True if the session thereby has ended as asked.
-    pub(super) fn detach(&mut self, now: Instant) -> bool {
-        self.left_open = if self.is_attaching() { Some(now) } else { self.left_open };
-        self.home = None;
+    pub(super) fn detach(&mut self, link: &Link) -> bool {
+        self.depart(link);
         self.closing.as_ref().is_some_and(|closing| closing.sent || self.outstanding.is_empty())
     }
 

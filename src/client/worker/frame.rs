@@ -6,7 +6,10 @@ use tokio::time::Instant;
 
 use super::{Conversation, Link, Role, Worker};
 use crate::{
-    client::{Error, ErrorKind, Status, command::answer, link::Awaited, outstanding::Answer, wire},
+    client::{
+        Error, ErrorKind, Refusal, Status, command::answer, link::Awaited, outstanding::Answer, shared::SessionKey,
+        wire,
+    },
     error::Advice,
     proto::v1::{self, stream_data_response::Frame},
 };
@@ -111,9 +114,9 @@ impl Worker {
         let id = link.id;
         let Some(key) = link.aliases.remove(&closed.session) else { return };
         let Some(conversation) = self.conversations.get_mut(&key) else { return };
-        // Of an older attach: most likely TAKEN_OVER by our own newer one.
+        // Of an older attach: TAKEN_OVER by our own newer one, or an open that was left there and is refused.
         if !conversation.lives_at(id, closed.session) {
-            return;
+            return conversation.left.answered(id);
         }
         let Some(refusal) = closed.failure.map(wire::refusal) else {
             return self.end_conversation(key, None, now);
@@ -125,16 +128,22 @@ impl Worker {
                 self.move_elsewhere(advised, now);
             }
             Advice::Retry if !conversation.is_new() && !conversation.is_leaving() => {
-                conversation.reopen_later(advised, now);
-                self.reschedule(key);
+                self.reopen_later(key, advised, now);
             }
-            // An open that it left on another connection was carried out after this one: it takes the session back.
-            _ if refusal.reason == "TAKEN_OVER" && conversation.may_follow_itself(now) => {
-                conversation.reopen_later(advised, now);
-                self.reschedule(key);
+            // Most likely an open of its own, left on another connection, was carried out late: it takes the session back.
+            _ if is_taken(&refusal) && !conversation.is_leaving() && conversation.left.take(now) => {
+                self.reopen_later(key, advised, now);
             }
             _ => self.end_conversation(key, Some(Error::refused(ErrorKind::SessionClosed, refusal)), now),
         }
+    }
+
+    fn reopen_later(&mut self, key: SessionKey, advised: Option<Duration>, now: Instant) {
+        if let Some(conversation) = self.conversations.get_mut(&key) {
+            conversation.reopen_later(advised, now);
+        }
+        self.reschedule(key);
+        self.settle(now);
     }
 
     /// The server leaves, and told us when to go.
@@ -163,4 +172,8 @@ impl Worker {
             self.present(role, mark.session, |conversation, _| conversation.mark(mark));
         }
     }
+}
+
+fn is_taken(refusal: &Refusal) -> bool {
+    refusal.reason == "TAKEN_OVER"
 }

@@ -97,10 +97,11 @@ impl Worker {
         }
         self.retiring = self.active.take();
         self.active = self.successor.take();
-        for conversation in self.conversations.values_mut() {
-            if !conversation.is_leaving() {
-                conversation.depart(now);
+        for conversation in self.conversations.values_mut().filter(|conversation| !conversation.is_leaving()) {
+            if let Some(left) = &self.retiring {
+                conversation.depart(left);
             }
+            conversation.adrift();
         }
         self.attach_all();
     }
@@ -141,8 +142,11 @@ impl Worker {
     /// Lets go of a link and of all that hangs on it. Returns since when it was welcomed.
     pub(super) fn unlink(&mut self, role: Role, now: Instant) -> Option<Instant> {
         let link = self.link(role).take()?;
-        let detached =
-            |(key, c): (&SessionKey, &mut Conversation)| (c.lives_on(link.id) && c.detach(now)).then_some(*key);
+        let detached = |(key, c): (&SessionKey, &mut Conversation)| {
+            let is_over = c.lives_on(link.id) && c.detach(&link);
+            c.left.gone(link.id, now);
+            is_over.then_some(*key)
+        };
         let ended: Vec<_> = self.conversations.iter_mut().filter_map(detached).collect();
         for key in ended {
             self.end_conversation(key, None, now);

@@ -195,7 +195,12 @@ impl Served {
         }
         let through = self.outbox.with_lane(*alias, |lane| origin.told(lane, is_stored)).flatten();
         let through_seq = through.unwrap_or(if is_stored { origin.seq.number } else { 0 });
+        let taken = published.as_ref().err().filter(|failure| failure.reason == Reason::TakenOver).cloned();
         self.answer_publish(*request_id, through_seq, published);
+        // Whoever has taken it could not tell: it would be refused for ever.
+        if let Some(failure) = taken {
+            self.outbox.close_session(*alias, Some(failure), |lane| origin.is_of(lane));
+        }
     }
 
     /// It did not come to be given to the broker.
@@ -265,6 +270,11 @@ impl Origin {
         let read = reading.map(|reading| reading.session.cursor().offset);
         let (feed, estate, attach) = (lane.feed.clone(), lane.estate.clone(), lane.attach);
         Ok(Self { feed, estate, attach, seq: lane.numbering.seq(number)?, read })
+    }
+
+    /// True if it came from this attach of the session.
+    fn is_of(&self, lane: &Lane) -> bool {
+        Arc::ptr_eq(&self.estate, &lane.estate) && self.attach == lane.attach
     }
 
     /// Tells the lane what came of it; how far it is now. None if that is another session's.

@@ -203,3 +203,39 @@ async fn whoever_is_gone_before_a_session_is_taken_over_leaves_nothing_behind() 
     one.leave().await;
     two.leave().await;
 }
+
+/// Where the claims of sessions are written among the topics, as far as any were.
+async fn fences(client: &async_nats::Client) -> Vec<String> {
+    let mut found = Vec::new();
+    for partition in 0..2 {
+        let question = format!("$JS.API.STREAM.INFO.bowline-L{partition:02}");
+        let answer = client.request(question, r#"{"subjects_filter":">"}"#.into()).await.unwrap();
+        let described: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+        let subjects = described["state"]["subjects"].as_object().into_iter().flat_map(|subjects| subjects.keys());
+        found.extend(subjects.filter(|subject| subject.contains("$fence")).cloned());
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_was_taken_by_somebody_who_could_not_tell_ends_with_its_next_publish() {
+    let Some(nats) = NatsServer::start().await else { return };
+    let (one, two) = (replica(&nats).await, replica(&nats).await);
+    let mut older = connect(&one, "alice").await;
+    older.open(named(1, "chat.room", "desk")).await;
+    let mut holder = connect(&two, "alice").await;
+    holder.open(named(1, "chat.room", "desk")).await;
+    assert!(holder.publish(publish(1, 1, "a")).await.failure.is_none());
+    holder.settled().await;
+    // What whoever takes it writes where it publishes, and nothing else of it.
+    let outsider = async_nats::connect(nats.url()).await.unwrap();
+    let [fence] = &fences(&outsider).await[..] else { panic!("one session has published under a claim") };
+    outsider.request(fence.clone(), u64::MAX.to_string().into()).await.unwrap();
+    let answer = holder.publish(publish(1, 2, "b")).await;
+    assert_failure(answer.failure.as_ref(), Code::Aborted, "TAKEN_OVER");
+    assert_failure(holder.closed().await.failure.as_ref(), Code::Aborted, "TAKEN_OVER");
+    // Whoever has not heard of it can take it again.
+    assert_eq!(holder.open(named(2, "chat.room", "desk")).await.attach, 3);
+    one.leave().await;
+    two.leave().await;
+}

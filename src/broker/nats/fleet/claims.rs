@@ -68,7 +68,7 @@ struct Taken {
     previous: Option<Entry>,
 }
 
-/// Who asks for a session.
+/// Where the answer goes to whoever asks for a session; closed once nobody waits for it.
 type Asker = oneshot::Sender<Result<Parcel, Failure>>;
 
 /// A session that was taken, on its way to whoever asked: abandoned if it does not get there.
@@ -123,7 +123,7 @@ impl Fleet {
             tracing::warn!(%problem, "a session could not be taken");
             unreachable()
         })?;
-        // Nobody hears it.
+        // Nobody waits for the answer any more.
         let Some(Taken { entry, claim, previous }) = taken else { return Err(unreachable()) };
         let previous = match previous {
             Some(previous) if previous.replica == self.id => {
@@ -135,7 +135,8 @@ impl Fleet {
         Ok(Claimed { attach: entry.attach, claim, previous })
     }
 
-    /// None if whoever asks has gone before it was taken: it is most likely that one who has it elsewhere by now.
+    /// None if nobody waits for it any more: most likely the same client has it elsewhere by now, and must not lose it to
+    /// an older open of its own.
     async fn take(&self, taking: &Taking, asker: &Asker) -> Result<Option<Taken>, Problem> {
         let (client, stream) = (&self.engine.links.asking, self.engine.names.fleet_stream());
         let key = self.engine.names.session(&taking.producer);
@@ -152,7 +153,8 @@ impl Fleet {
                 let taken = sent.swap_remove(ours);
                 return Ok(Some(Taken { claim: Claim { order: revision, ..taken.claim }, ..taken }));
             }
-            if asker.is_closed() {
+            // What was sent may be stored yet: it has to be found, to be abandoned.
+            if sent.is_empty() && asker.is_closed() {
                 return Ok(None);
             }
             let entry = self.entry(taking, previous.as_ref());
