@@ -24,8 +24,14 @@ cluster: ## Serve from three replicas over three NATS servers, on loopback, unti
 	cargo build --locked --features nats
 	@BOWLINE="$${CARGO_TARGET_DIR:-target}/debug/bowline" deploy/cluster/run
 
-release: ## Build the program that is to serve: optimised, with its allocator and NATS; it is target/release/bowline.
-	cargo build --locked --release --features jemalloc,nats
+# GUIDED=1 takes three times as long, since it builds it twice and has it serve in between: docs/adr/0016.
+release: ## Build the program that is to serve: optimised, with its allocator and NATS; it is target/release/bowline. GUIDED=1: faster.
+	$(if $(GUIDED),@.ci/tools guided)
+	@set -x; program=$${CARGO_TARGET_DIR:-target}/release/bowline; if [ -z "$(GUIDED)" ]; then \
+	    cargo build --locked --release --features jemalloc,nats; \
+	else \
+	    guided=$$(.ci/guided --release --features jemalloc,nats) && install -D "$$guided" "$$program"; \
+	fi
 
 # BUILDER and RUNTIME in the environment are other bases, IMAGE is another name.
 image: ## Build the image, with docker; see Dockerfile for its bases.
@@ -89,9 +95,12 @@ fmt: ## Format the code and the protocol.
 doc: ## Build the documentation, private items included; a broken link is an error.
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
+# GUIDED=1 measures the program that `make release GUIDED=1` makes, and the other beside it.
 bench: ## Measure beside peers and the limit, in one run; takes 25 minutes, with ARGS of some kinds less. See benches/README.md.
 	@.ci/tools peers
-	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features jemalloc --bench stream -- \
+	$(if $(GUIDED),@.ci/tools guided)
+	@ulimit -n "$$(ulimit -Hn)"; $(if $(GUIDED),guided=$$(.ci/guided --profile bench --features jemalloc);) \
+	cargo bench --locked --features jemalloc --bench stream -- $${guided:+--bowline "$$guided"} \
 	    $$(for peer in peer-grpc-go nats-server centrifugo; do \
 	        [ ! -x ".tools/bin/$$peer" ] || echo "--$${peer#peer-} .tools/bin/$$peer"; done | sed 's/--nats-server/--nats/') $(ARGS)
 

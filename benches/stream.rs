@@ -1,7 +1,7 @@
 //! Bowline beside its peers and the limit, in one run: see `benches/README.md` for the method.
 //!
-//! `make bench`, or `cargo bench --bench stream -- [--list] [--rounds N] [--seconds N] [--control] [--record FOLDER]
-//! [--grpc-go PROGRAM] [--nats PROGRAM] [--centrifugo PROGRAM] [NAME…]`.
+//! `make bench`, or `cargo bench --bench stream -- [--list] [--rounds N] [--millis N] [--control] [--record FOLDER]
+//! [--bowline PROGRAM] [--grpc-go PROGRAM] [--nats PROGRAM] [--centrifugo PROGRAM] [NAME…]`.
 //! With `--control` a second tonic peer stands in Bowline's place: its ratio is 1, and the spread is the machine's noise.
 
 #![allow(unreachable_pub, reason = "its modules are its own")]
@@ -56,6 +56,8 @@ mod start;
 mod storm;
 #[path = "stream/talker.rs"]
 mod talker;
+#[path = "stream/turn.rs"]
+mod turn;
 #[path = "stream/wire.rs"]
 mod wire;
 #[path = "stream/work.rs"]
@@ -104,21 +106,22 @@ fn main() -> Result<()> {
 }
 
 fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
-    let clock = Clock { warm_up: Duration::from_secs(1), length: Duration::from_secs(3) };
+    let clock = Clock { warm_up: Duration::from_millis(100), length: Duration::from_millis(250) };
     let programs = Programs::default();
-    let mut plan = Plan { rounds: 5, clock, control: false, programs, record: None, names: Vec::new() };
+    let mut plan = Plan { rounds: 40, clock, control: false, programs, record: None, names: Vec::new() };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument}: what follows is missing"));
         match argument.as_str() {
             "--bench" => {} // From cargo.
             "--control" => plan.control = true,
+            "--bowline" => plan.programs.bowline = Some(value()?),
             "--grpc-go" => plan.programs.grpc_go = Some(value()?),
             "--nats" => plan.programs.nats = Some(value()?),
             "--centrifugo" => plan.programs.centrifugo = Some(value()?),
             "--record" => plan.record = Some(value()?.into()),
             "--rounds" => plan.rounds = value()?.parse::<usize>().context("--rounds")?.max(1),
-            "--seconds" => {
-                plan.clock.length = Duration::from_secs(value()?.parse::<u64>().context("--seconds")?.max(1))
+            "--millis" => {
+                plan.clock.length = Duration::from_millis(value()?.parse::<u64>().context("--millis")?.max(1))
             }
             "--list" => plan.names.push(argument),
             name if KINDS.iter().any(|kind| kind.name == name) => plan.names.push(argument),
@@ -131,8 +134,8 @@ fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
 async fn measure(plan: Plan) -> Result<()> {
     let (warm_up, length) = (plan.clock.warm_up, plan.clock.length);
     let method = format!(
-        "Server on one core, generator on another; {} B payload; {} rounds of {length:?} each, in turns, after {warm_up:?} \
-         of warm-up.\nCPU is the server's own time. A figure is the median of the rounds (least to most), the ratio the \
+        "Server on one core, generator on another; {} B payload; {} rounds (where each needs a new server fewer) of {length:?} each, \
+         in turns,\nafter {warm_up:?} of warm-up. CPU is the server's own time. A figure is the median of the rounds (least to most), the ratio the \
          first line's to\nanother's in the same round. Every answer was there, once and in order, or this would have \
          stopped.",
         talker::PAYLOAD,
@@ -169,7 +172,7 @@ async fn one(kind: &Kind, plan: &Plan) -> Result<Option<Row>> {
         let label = if plan.control && who == Who::Bowline { "control" } else { label };
         let who = if plan.control && who == Who::Bowline { Who::Tonic } else { who };
         if plan.programs.file(who)?.is_some() {
-            let measured = Measured { programs: &plan.programs, who, task, server: None };
+            let measured = Measured { programs: &plan.programs, who, task, server: None, running: None };
             all.push((measured, Column { label: label.to_owned(), rounds: Vec::new() }));
         }
     }

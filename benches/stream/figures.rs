@@ -10,7 +10,7 @@ use crate::{
     secure::Files,
     start, storm,
     talker::{Role, Shape, Talker},
-    work::{Clock, Sample, Work},
+    work::{Clock, Running, Sample, Work},
 };
 
 /// One figure.
@@ -33,9 +33,11 @@ pub fn figure(what: &'static str, value: f64) -> Figure {
 /// Something that is measured.
 #[derive(Debug, Clone, Copy)]
 pub enum Task {
-    /// By one server in all rounds.
+    /// On the same connections in all rounds.
     Work(Work),
-    /// By a new server in each round, which allows one address as many topics as it likes.
+    /// On new ones in each, to the same server: those who have stopped reading for long are given up.
+    Anew(Work),
+    /// On the same, to a server that allows one address as many topics as it likes.
     Many(Work),
     /// Publishes to one topic that keeps so many events, and has them.
     History(usize),
@@ -57,7 +59,7 @@ impl From<Work> for Task {
     }
 }
 
-/// One who is measured, with its server if that lives through all rounds.
+/// One who is measured, with its server and its connections if they live through all rounds.
 pub struct Measured<'a> {
     /// Where programs are.
     pub programs: &'a Programs,
@@ -67,24 +69,24 @@ pub struct Measured<'a> {
     pub task: Task,
     /// Started when it is first needed.
     pub server: Option<Server>,
+    /// Begun when it first has its turn. Nobody else works meanwhile.
+    pub running: Option<Running>,
 }
 
 impl Measured<'_> {
-    /// One round. `topic` is one that has not been used before.
+    /// One round. `topic` is one that nobody else uses.
     pub async fn round(&mut self, topic: &str, clock: Clock) -> Result<Figures> {
         match self.task {
-            Task::Work(work) => {
-                let server = self.lasting(&[]).await?;
-                Ok(of_traffic(&work.measure(&server.stage, topic, clock).await?))
+            Task::Work(work) => self.turn(work, &[], topic, clock).await,
+            Task::Anew(work) => {
+                self.running = None;
+                self.turn(work, &[], topic, clock).await
             }
-            Task::Many(work) => {
-                let server = self.new_server(&[("BOWLINE__TOPICS__MAX_PER_CLIENT", "0")])?;
-                Ok(of_traffic(&work.measure(&server.stage, topic, clock).await?))
-            }
+            Task::Many(work) => self.turn(work, &[("BOWLINE__TOPICS__MAX_PER_CLIENT", "0")], topic, clock).await,
             Task::History(kept) => {
-                let server = self.with_history(kept).await?;
+                self.fill_history(kept).await?;
                 let work = Work::Publish { connections: 1, sessions: 1, window: WINDOW };
-                Ok(of_traffic(&work.measure(&server.stage, "history", clock).await?))
+                self.turn(work, &[], "history", clock).await
             }
             Task::Connections { count, shape } => {
                 let files = shape.tls.map(|_| Files::new());
@@ -104,15 +106,20 @@ impl Measured<'_> {
         self.programs.start(self.who, settings, None)
     }
 
-    async fn lasting(&mut self, settings: &[(&str, &str)]) -> Result<&Server> {
+    async fn turn(&mut self, work: Work, settings: &[(&str, &str)], topic: &str, clock: Clock) -> Result<Figures> {
         if self.server.is_none() {
             self.server = Some(self.new_server(settings)?);
         }
-        self.server.as_ref().context("a server")
+        if self.running.is_none() {
+            let server = self.server.as_ref().context("a server")?;
+            self.running = Some(work.begin(&server.stage, topic).await?);
+        }
+        let running = self.running.as_mut().context("its connections")?;
+        Ok(of_traffic(&running.turn(clock).await?))
     }
 
-    /// A server whose topic `bench.history.0` is as full as it may be.
-    async fn with_history(&mut self, kept: usize) -> Result<&Server> {
+    /// Sees to a server whose topic `bench.history.0` is as full as it may be.
+    async fn fill_history(&mut self, kept: usize) -> Result<()> {
         if self.server.is_none() {
             let mut file = tempfile::NamedTempFile::new()?;
             writeln!(
@@ -132,7 +139,7 @@ impl Measured<'_> {
             }
             self.server = Some(server);
         }
-        self.lasting(&[]).await
+        Ok(())
     }
 }
 

@@ -40,7 +40,9 @@ const PER_DELIVERY: &str = "server CPU per delivery, µs";
 const ANY: usize = usize::MAX;
 
 /// Who sends messages back, too.
-const BOTH_WAYS: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Send];
+const BOTH_WAYS: &[Who] = &[Who::Bowline, Who::Unguided, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Send];
+/// Who sends to many at once.
+const TO_MANY: &[Who] = &[Who::Bowline, Who::Unguided, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Centrifugo, Who::Send];
 /// Who has many receivers on one connection.
 const SHARED: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats];
 /// Who speaks TLS.
@@ -77,14 +79,14 @@ pub const KINDS: &[Kind] = &[
         says: "one event to 1,000 connections, the next when all have it",
         of: PER_DELIVERY,
         rounds: ANY,
-        contenders: || all(ALL, Work::FanOut(FanOut::to(1000, Pace::Burst(1)))),
+        contenders: || all(TO_MANY, Work::FanOut(FanOut::to(1000, Pace::Burst(1)))),
     },
     Kind {
         name: "fan-out-bursts",
         says: "8 events at once to 1,000 connections, the next 8 when all have them",
         of: PER_DELIVERY,
         rounds: ANY,
-        contenders: || all(ALL, Work::FanOut(FanOut::to(1000, Pace::Burst(8)))),
+        contenders: || all(TO_MANY, Work::FanOut(FanOut::to(1000, Pace::Burst(8)))),
     },
     Kind {
         name: "fan-out-paced",
@@ -110,18 +112,21 @@ pub const KINDS: &[Kind] = &[
         says: "one event to 10 streams on each of 100 connections; NATS has subscriptions instead",
         of: PER_DELIVERY,
         rounds: ANY,
-        contenders: || all(SHARED, shared(100, Shape { streams: 10, ..Shape::ONE })),
+        contenders: || {
+            let task = shared(100, Shape { streams: 10, ..Shape::ONE });
+            all(&[Who::Bowline, Who::Unguided, Who::Tonic, Who::GrpcGo, Who::Nats], task)
+        },
     },
     Kind {
         name: "stopped-readers",
         says: "64 events at once to 800 connections, beside which 200 have stopped reading, or none is",
         of: PER_DELIVERY,
-        rounds: ANY,
+        rounds: 15,
         contenders: || {
             let beside = |label, stopped| Contender {
                 label,
                 who: Who::Bowline,
-                task: Work::FanOut(FanOut { stopped, ..FanOut::to(800, Pace::Burst(64)) }).into(),
+                task: Task::Anew(Work::FanOut(FanOut { stopped, ..FanOut::to(800, Pace::Burst(64)) })),
             };
             vec![beside("200 stopped", 200), beside("none stopped", 0)]
         },
@@ -130,7 +135,7 @@ pub const KINDS: &[Kind] = &[
         name: "many-topics",
         says: "publishes on 390 connections: to 256 topics each by as many sessions, or to one",
         of: PER_MESSAGE,
-        rounds: 3,
+        rounds: ANY,
         contenders: || {
             let over = |label, sessions| Contender {
                 label,
@@ -204,7 +209,7 @@ pub const KINDS: &[Kind] = &[
         says: "5,000 subscribers come back at once, on connections of their own: Bowline's resume, and get the 10 events \
                they missed; those of others begin anew",
         of: "server CPU for each, µs",
-        rounds: ANY,
+        rounds: 9,
         contenders: || each(&[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats], Task::Storm(5000)),
     },
 ];

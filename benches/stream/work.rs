@@ -13,6 +13,7 @@ use crate::{
     cpu,
     stage::Stage,
     talker::{Role, Shape, Talker},
+    turn::Turn,
 };
 
 /// What a server is made to do.
@@ -59,7 +60,7 @@ impl FanOut {
     }
 }
 
-/// How long one measurement warms up and lasts.
+/// How long one turn warms up and lasts.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     /// Not counted.
@@ -68,7 +69,7 @@ pub struct Clock {
     pub length: Duration,
 }
 
-/// What one measurement saw.
+/// What one turn saw.
 #[derive(Debug, Default)]
 pub struct Sample {
     /// Messages that came back, or deliveries.
@@ -100,43 +101,38 @@ impl Sample {
     }
 }
 
-/// What the parts of the work count together.
+/// What the parts of the work have together.
 #[derive(Clone, Default)]
 struct Tally {
     messages: Rc<Cell<u64>>,
     waits: Rc<RefCell<Vec<u32>>>,
+    turn: Rc<Turn>,
+}
+
+/// Work that has its connections, and rests but when it has its turn.
+pub struct Running {
+    stage: Stage,
+    tally: Tally,
+    jobs: Jobs,
+    /// How many keep it going.
+    workers: usize,
 }
 
 impl Work {
-    /// Opens connections to the servers, warms up, and measures. An answer that is lost, doubled or out of order is an
-    /// error. `topic` is one that has not been used before, or is only published to.
+    /// Opens connections to the servers and has one turn: see [`Running::turn`].
     pub async fn measure(self, stage: &Stage, topic: &str, clock: Clock) -> io::Result<Sample> {
+        self.begin(stage, topic).await?.turn(clock).await
+    }
+
+    /// Opens connections to the servers. `topic` is one that has not been used before, or is only published to.
+    pub async fn begin(self, stage: &Stage, topic: &str) -> io::Result<Running> {
         let (mut jobs, tally) = (JoinSet::new(), Tally::default());
-        if stage.has_own_core {
-            stay_awake(&mut jobs);
-        }
         self.start(stage, topic, &tally, &mut jobs).await?;
-        until(Instant::now() + clock.warm_up, &mut jobs).await?;
-        let used = || (cpu::used_by("self"), stage.used(), cpu::used_by_all(&stage.brokers));
-        let (begun, (own, servers, brokers)) = (Instant::now(), used());
-        let already = tally.messages.get();
-        tally.waits.take();
-        until(begun + clock.length, &mut jobs).await?;
-        let after = used();
-        let mut sample = Sample {
-            messages: tally.messages.get() - already,
-            server: after.1 - servers,
-            broker: after.2 - brokers,
-            generator: after.0 - own,
-            wall: begun.elapsed(),
-            waits: tally.waits.take(),
-            resident_kib: stage.resident_kib(),
+        let workers = match self {
+            Self::PingPong | Self::FanOut(_) => 1,
+            Self::Echo { connections, .. } | Self::Publish { connections, .. } => connections,
         };
-        sample.waits.sort_unstable();
-        if sample.messages == 0 {
-            return Err(io::Error::other("nothing came"));
-        }
-        Ok(sample)
+        Ok(Running { stage: stage.clone(), tally, jobs, workers })
     }
 
     async fn start(self, stage: &Stage, topic: &str, tally: &Tally, jobs: &mut Jobs) -> io::Result<()> {
@@ -164,6 +160,53 @@ impl Work {
     }
 }
 
+impl Running {
+    /// Works, first to warm up, then measured, and comes to rest. An answer that is lost, doubled or out of order is an error.
+    pub async fn turn(&mut self, clock: Clock) -> io::Result<Sample> {
+        let mut awake = Jobs::new();
+        if self.stage.has_own_core {
+            stay_awake(&mut awake);
+        }
+        self.tally.turn.begin();
+        until(Instant::now() + clock.warm_up, &mut self.jobs).await?;
+        let sample = self.sample(clock.length).await?;
+        self.tally.turn.end();
+        tokio::select! {
+            () = self.tally.turn.over(self.workers) => Ok(sample),
+            ended = until(Instant::now() + REST, &mut self.jobs) => {
+                ended?;
+                Err(io::Error::other("what was on its way did not come"))
+            }
+        }
+    }
+
+    async fn sample(&mut self, length: Duration) -> io::Result<Sample> {
+        let used = || (cpu::used_by("self"), self.stage.used(), cpu::used_by_all(&self.stage.brokers));
+        let (begun, (own, servers, brokers)) = (Instant::now(), used());
+        let already = self.tally.messages.get();
+        self.tally.waits.take();
+        until(begun + length, &mut self.jobs).await?;
+        let after = used();
+        let mut sample = Sample {
+            messages: self.tally.messages.get() - already,
+            server: after.1 - servers,
+            broker: after.2 - brokers,
+            generator: after.0 - own,
+            wall: begun.elapsed(),
+            waits: self.tally.waits.take(),
+            resident_kib: self.stage.resident_kib(),
+        };
+        sample.waits.sort_unstable();
+        if sample.messages == 0 {
+            return Err(io::Error::other("nothing came"));
+        }
+        Ok(sample)
+    }
+}
+
+/// Longer than what is on its way at the end of a turn may take.
+const REST: Duration = Duration::from_secs(10);
+
 impl FanOut {
     async fn start(self, stage: &Stage, topic: &str, tally: &Tally, jobs: &mut Jobs) -> io::Result<()> {
         let audience = Rc::new(Audience::default());
@@ -181,7 +224,9 @@ impl FanOut {
         let publisher = Talker::open(stage, Role::Publisher, topic, Shape::ONE).await?;
         match self.pace {
             Pace::Burst(burst) => jobs.spawn_local(broadcast(publisher, receivers, burst, audience, tally.clone())),
-            Pace::Every(interval) => jobs.spawn_local(keep_pace(publisher, interval, audience)),
+            Pace::Every(interval) => {
+                jobs.spawn_local(keep_pace(publisher, receivers, interval, audience, tally.turn.clone()))
+            }
         };
         Ok(())
     }
@@ -210,13 +255,18 @@ pub async fn until(moment: Instant, jobs: &mut Jobs) -> io::Result<()> {
 
 /// Keeps `window` messages in flight.
 async fn pump(mut talker: Talker, window: u64, tally: Tally) -> io::Result<()> {
-    let mut answered = window;
+    let mut in_flight = 0;
     loop {
-        let begun = Instant::now();
-        for _ in 0..answered {
-            talker.send();
+        if in_flight == 0 {
+            tally.turn.mine().await;
         }
-        answered = talker.receive().await?;
+        let begun = Instant::now();
+        if tally.turn.is_mine() {
+            (in_flight..window).for_each(|_| talker.send());
+            in_flight = window;
+        }
+        let answered = talker.receive().await?;
+        in_flight -= answered;
         tally.messages.set(tally.messages.get() + answered);
         if window == 1 {
             note(&tally, begun);
@@ -227,25 +277,36 @@ async fn pump(mut talker: Talker, window: u64, tally: Tally) -> io::Result<()> {
 /// Whoever receives.
 #[derive(Default)]
 struct Audience {
-    /// Deliveries still to come of the burst that is out.
+    /// Deliveries still to come of what has been sent.
     missing: Cell<u64>,
     complete: Notify,
-    /// When the first event of those that keep a pace was due.
-    first: Cell<Option<Instant>>,
+    /// One of the events that keep a pace, by its number, and when it was due.
+    paced: Cell<Option<(u64, Instant)>>,
+}
+
+impl Audience {
+    fn expect(&self, deliveries: u64) {
+        self.missing.set(self.missing.get() + deliveries);
+    }
+
+    /// Waits until everybody has everything.
+    async fn complete(&self) {
+        while self.missing.get() > 0 {
+            self.complete.notified().await;
+        }
+    }
 }
 
 async fn listen(mut talker: Talker, pace: Pace, audience: Rc<Audience>, tally: Tally) -> io::Result<()> {
     loop {
         let received = talker.receive().await?;
         tally.messages.set(tally.messages.get() + received);
-        match (pace, audience.first.get()) {
-            (Pace::Every(interval), Some(first)) => {
-                for number in talker.seen() - received..talker.seen() {
-                    note(&tally, first + interval * u32::try_from(number).unwrap_or(u32::MAX));
-                }
+        if let (Pace::Every(interval), Some((one, due))) = (pace, audience.paced.get()) {
+            for number in talker.seen() - received..talker.seen() {
+                note(&tally, due + interval * u32::try_from(number - one).unwrap_or(u32::MAX));
             }
-            _ => audience.missing.set(audience.missing.get() - received),
         }
+        audience.missing.set(audience.missing.get() - received);
         if audience.missing.get() == 0 {
             audience.complete.notify_one();
         }
@@ -261,8 +322,9 @@ async fn broadcast(
 ) -> io::Result<()> {
     let mut sent = 0;
     loop {
+        tally.turn.mine().await;
         let begun = Instant::now();
-        audience.missing.set(receivers * burst);
+        audience.expect(receivers * burst);
         for _ in 0..burst {
             talker.send();
         }
@@ -274,7 +336,7 @@ async fn broadcast(
             io::Result::Ok(())
         };
         let delivered = async {
-            audience.complete.notified().await;
+            audience.complete().await;
             note(&tally, begun);
         };
         tokio::join!(answered, delivered).0?;
@@ -282,14 +344,26 @@ async fn broadcast(
 }
 
 /// Whoever reads must have one receiver to a connection: they tell by its count what number has come.
-async fn keep_pace(mut talker: Talker, interval: Duration, audience: Rc<Audience>) -> io::Result<()> {
+async fn keep_pace(
+    mut talker: Talker,
+    receivers: u64,
+    interval: Duration,
+    audience: Rc<Audience>,
+    turn: Rc<Turn>,
+) -> io::Result<()> {
     let mut due = Instant::now();
-    audience.first.set(Some(due));
     loop {
+        if !turn.is_mine() {
+            audience.complete().await;
+            turn.mine().await;
+            due = Instant::now();
+            audience.paced.set(Some((talker.seen(), due)));
+        }
         // By the clock itself: timers are a millisecond too coarse.
         while Instant::now() < due {
             tokio::task::yield_now().await;
         }
+        audience.expect(receivers);
         talker.send();
         talker.receive().await?;
         due += interval;
