@@ -35,7 +35,8 @@ pub fn figure(what: &'static str, value: f64) -> Figure {
 pub enum Task {
     /// On the same connections in all rounds.
     Work(Work),
-    /// On new ones in each, to the same server: those who have stopped reading for long are given up.
+    /// On new ones in each, to the same server, for longer: for work that is judged by its waits, of which there have to be
+    /// enough, and by those who have stopped reading, who are given up in time.
     Anew(Work),
     /// On the same, to a server that allows one address as many topics as it likes.
     Many(Work),
@@ -80,7 +81,7 @@ impl Measured<'_> {
             Task::Work(work) => self.turn(work, &[], topic, clock).await,
             Task::Anew(work) => {
                 self.running = None;
-                self.turn(work, &[], topic, clock).await
+                self.turn(work, &[], topic, Clock { length: clock.length * LONGER, ..clock }).await
             }
             Task::Many(work) => self.turn(work, &[("BOWLINE__TOPICS__MAX_PER_CLIENT", "0")], topic, clock).await,
             Task::History(kept) => {
@@ -143,6 +144,8 @@ impl Measured<'_> {
     }
 }
 
+/// How much longer.
+const LONGER: u32 = 4;
 /// Publishes in flight.
 const WINDOW: u64 = 64;
 

@@ -92,8 +92,10 @@ pub const KINDS: &[Kind] = &[
         name: "fan-out-paced",
         says: "30 events a second to 1,000 connections, whatever has become of those before; waits are of each delivery",
         of: PER_DELIVERY,
-        rounds: ANY,
-        contenders: || all(ALL, Work::FanOut(FanOut::to(1000, Pace::Every(Duration::from_nanos(33_333_333))))),
+        rounds: 15,
+        contenders: || {
+            each(ALL, Task::Anew(Work::FanOut(FanOut::to(1000, Pace::Every(Duration::from_nanos(33_333_333))))))
+        },
     },
     Kind {
         name: "fan-out-sessions",
@@ -159,14 +161,14 @@ pub const KINDS: &[Kind] = &[
         name: "idle-connections",
         says: "5,000 connections, each with a session or what others have for it, which has said one word each way",
         of: "resident memory for each, KiB",
-        rounds: 3,
+        rounds: 5,
         contenders: || each(ALL, Task::Connections { count: 5000, shape: Shape::ONE }),
     },
     Kind {
         name: "idle-connections-tls",
         says: "the same over TLS 1.3",
         of: "resident memory for each, KiB",
-        rounds: 3,
+        rounds: 5,
         contenders: || {
             let shape = Shape { tls: Some(trusting), ..Shape::ONE };
             each(SECURED, Task::Connections { count: 5000, shape })
@@ -176,7 +178,7 @@ pub const KINDS: &[Kind] = &[
         name: "many-connections",
         says: "15,000 connections with 7 sessions each; the gRPC peers have streams instead, NATS subscriptions",
         of: "resident memory for each connection, KiB",
-        rounds: 1,
+        rounds: 3,
         contenders: || {
             let shape = Shape { sessions: 7, ..Shape::ONE };
             each(SHARED, Task::Connections { count: 15_000, shape })
@@ -194,7 +196,7 @@ pub const KINDS: &[Kind] = &[
         says: "60 s of 5,000 connections on which nothing happens but heartbeats: Bowline's every 20 s, answered, \
                Centrifugo's every 25 s",
         of: "server CPU for each, µs a second",
-        rounds: 1,
+        rounds: 3,
         contenders: || each(&[Who::Bowline, Who::Centrifugo], Task::Quiet(5000)),
     },
     Kind {
