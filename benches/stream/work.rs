@@ -353,7 +353,7 @@ async fn keep_pace(
 ) -> io::Result<()> {
     let mut due = Instant::now();
     loop {
-        if !turn.is_mine() {
+        if audience.paced.get().is_none() || !turn.is_mine() {
             audience.complete().await;
             turn.mine().await;
             due = Instant::now();
