@@ -9,7 +9,7 @@ MAKEFLAGS   += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster release image image-test test sim fuzz chart alerts jaeger lint fmt doc bench cost cluster-bench hot ci tools
+.PHONY: help run cluster release image image-test test sim fuzz chart alerts jaeger lint fmt doc bench cost cluster-bench figures hot ci tools
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,11 @@ cost: ## Measure what traces cost, with every fault of a collector; takes minute
 cluster-bench: ## Measure three replicas over three NATS servers beside one in memory; takes a quarter of an hour. See docs/benchmarks/cluster.md.
 	@.ci/tools nats
 	cargo bench --locked --profile release --features jemalloc,nats --bench cluster -- --json docs/benchmarks/cluster.json
+
+# What docs/benchmarks shows, but for what people have written about it.
+figures: ## Measure everything, one after the other, and record it in docs/benchmarks; takes more than an hour.
+	$(MAKE) bench GUIDED=1 ARGS='--record docs/benchmarks'
+	$(MAKE) cluster-bench
 
 # Counted, not timed: the same on every run. BLESS=1 records what was counted; ARGS chooses. CI counts what it has built for
 # tests, with PROFILE=dev: to have everything optimised as well takes it too long.

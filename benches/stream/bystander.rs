@@ -1,6 +1,7 @@
 //! Somebody whom a storm does not concern: on a thread of their own, a message every two milliseconds, and back.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{
         Arc,
@@ -20,7 +21,7 @@ use crate::{
 /// From one message to the next, whatever has become of those before.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// When a message was due, and how long after that it was back.
+/// When a message was sent, and how long after that it was back.
 type Wait = (Instant, Duration);
 
 /// See the module.
@@ -56,10 +57,10 @@ impl Bystander {
 pub struct Waits(Vec<Wait>);
 
 impl Waits {
-    /// Of the messages that were due in this time so many percent were back after, ms.
+    /// Of the messages that were sent in this time so many percent were back after, ms.
     pub fn percentile(&self, percent: f64, begin: Instant, end: Instant) -> f64 {
         let mut waits: Vec<Duration> =
-            self.0.iter().filter(|(due, _)| (begin..end).contains(due)).map(|(_, wait)| *wait).collect();
+            self.0.iter().filter(|(sent, _)| (begin..end).contains(sent)).map(|(_, wait)| *wait).collect();
         waits.sort_unstable();
         let place = (waits.len() as f64 * percent / 100.0) as usize;
         waits.get(place.min(waits.len().saturating_sub(1))).map_or(f64::NAN, |wait| wait.as_secs_f64() * 1000.0)
@@ -67,17 +68,24 @@ impl Waits {
 }
 
 fn stand_by(stage: &Stage, leaves: &AtomicBool) -> io::Result<Vec<Wait>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let mut talker = runtime.block_on(Talker::open(stage, Role::Echo, "echo.bystander", Shape::ONE))?;
-    let (mut waits, mut due) = (Vec::new(), Instant::now());
-    while !leaves.load(Ordering::Relaxed) {
-        due += INTERVAL;
-        while Instant::now() < due {
-            thread::park_timeout(due - Instant::now());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut talker = Talker::open(stage, Role::Echo, "echo.bystander", Shape::ONE).await?;
+        let (mut waits, mut under_way, mut due) = (Vec::new(), VecDeque::new(), Instant::now());
+        loop {
+            match tokio::time::timeout_at(due, talker.receive()).await {
+                Ok(back) => {
+                    let back = usize::try_from(back?).unwrap_or(usize::MAX).min(under_way.len());
+                    waits.extend(under_way.drain(..back).map(|sent: Instant| (sent, sent.elapsed())));
+                }
+                Err(_) if !leaves.load(Ordering::Relaxed) => {
+                    talker.send();
+                    under_way.push_back(Instant::now());
+                    due = Instant::now() + INTERVAL;
+                }
+                Err(_) if under_way.is_empty() => return Ok(waits),
+                Err(_) => due += INTERVAL,
+            }
         }
-        talker.send();
-        runtime.block_on(talker.receive())?;
-        waits.push((due, due.elapsed()));
-    }
-    Ok(waits)
+    })
 }
