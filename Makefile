@@ -95,12 +95,12 @@ fmt: ## Format the code and the protocol.
 doc: ## Build the documentation, private items included; a broken link is an error.
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
-# GUIDED=1 measures the program that `make release GUIDED=1` makes, and the other beside it.
+# GUIDED=1 measures another beside it, which is guided as that of `make release GUIDED=1` is.
 bench: ## Measure beside peers and the limit, in one run; takes half an hour, with ARGS of some kinds less. See benches/README.md.
 	@.ci/tools peers
 	$(if $(GUIDED),@.ci/tools guided)
 	@ulimit -n "$$(ulimit -Hn)"; $(if $(GUIDED),guided=$$(.ci/guided --profile bench --features jemalloc);) \
-	cargo bench --locked --features jemalloc --bench stream -- $${guided:+--bowline "$$guided"} \
+	cargo bench --locked --features jemalloc --bench stream -- $${guided:+--guided "$$guided"} \
 	    $$(for peer in peer-grpc-go nats-server centrifugo; do \
 	        [ ! -x ".tools/bin/$$peer" ] || echo "--$${peer#peer-} .tools/bin/$$peer"; done | sed 's/--nats-server/--nats/') $(ARGS)
 
@@ -112,7 +112,7 @@ cluster-bench: ## Measure three replicas over three NATS servers beside one in m
 	@.ci/tools nats
 	cargo bench --locked --profile release --features jemalloc,nats --bench cluster -- --json docs/benchmarks/cluster.json
 
-# What docs/benchmarks shows, but for what people have written about it.
+# The figures in docs/benchmarks but those of `make hot`; what people have written about them is theirs to look after.
 figures: ## Measure everything, one after the other, and record it in docs/benchmarks; takes more than an hour.
 	$(MAKE) bench GUIDED=1 ARGS='--record docs/benchmarks'
 	$(MAKE) cluster-bench

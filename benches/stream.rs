@@ -1,7 +1,7 @@
 //! Bowline beside its peers and the limit, in one run: see `benches/README.md` for the method.
 //!
 //! `make bench`, or `cargo bench --bench stream -- [--list] [--rounds N] [--millis N] [--control] [--record FOLDER]
-//! [--bowline PROGRAM] [--grpc-go PROGRAM] [--nats PROGRAM] [--centrifugo PROGRAM] [NAME…]`.
+//! [--guided PROGRAM] [--grpc-go PROGRAM] [--nats PROGRAM] [--centrifugo PROGRAM] [NAME…]`.
 //! With `--control` a second tonic peer stands in Bowline's place: its ratio is 1, and the spread is the machine's noise.
 
 #![allow(unreachable_pub, reason = "its modules are its own")]
@@ -108,13 +108,13 @@ fn main() -> Result<()> {
 fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
     let clock = Clock { warm_up: Duration::from_millis(100), length: Duration::from_millis(250) };
     let programs = Programs::default();
-    let mut plan = Plan { rounds: 30, clock, control: false, programs, record: None, names: Vec::new() };
+    let mut plan = Plan { rounds: 24, clock, control: false, programs, record: None, names: Vec::new() };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument}: what follows is missing"));
         match argument.as_str() {
             "--bench" => {} // From cargo.
             "--control" => plan.control = true,
-            "--bowline" => plan.programs.bowline = Some(value()?),
+            "--guided" => plan.programs.guided = Some(value()?),
             "--grpc-go" => plan.programs.grpc_go = Some(value()?),
             "--nats" => plan.programs.nats = Some(value()?),
             "--centrifugo" => plan.programs.centrifugo = Some(value()?),
@@ -134,8 +134,8 @@ fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
 async fn measure(plan: Plan) -> Result<()> {
     let (warm_up, length) = (plan.clock.warm_up, plan.clock.length);
     let method = format!(
-        "Server on one core, generator on another; {} B payload; {} rounds (where each needs a new server fewer) of {length:?} each, \
-         in turns,\nafter {warm_up:?} of warm-up. CPU is the server's own time. A figure is the median of the rounds (least to most), the ratio the \
+        "Server on one core, generator on another; {} B payload; {} rounds of {length:?} each, in turns, after \
+         {warm_up:?} of warm-up,\nwhere the work does not say otherwise. CPU is the server's own time. A figure is the median of the rounds (least to most), the ratio the \
          first line's to\nanother's in the same round. Every answer was there, once and in order, or this would have \
          stopped.",
         talker::PAYLOAD,
@@ -164,7 +164,7 @@ async fn measure(plan: Plan) -> Result<()> {
     ended
 }
 
-/// Has all contenders work in turns, each round begun by another: so that a drift of the machine meets all alike. Nothing
+/// Has all contenders work in turns: so that a drift of the machine meets all alike. Nothing
 /// where there is nobody to compare.
 async fn one(kind: &Kind, plan: &Plan) -> Result<Option<Row>> {
     let mut all = Vec::new();
@@ -181,9 +181,11 @@ async fn one(kind: &Kind, plan: &Plan) -> Result<Option<Row>> {
         return Ok(None);
     }
     for round in 0..plan.rounds.min(kind.rounds) {
-        let count = all.len();
-        for turn in 0..count {
-            let (measured, column) = &mut all[(round + turn) % count];
+        // In another order each time: nobody is always measured after the same one.
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        fastrand::shuffle(&mut order);
+        for turn in order {
+            let (measured, column) = &mut all[turn];
             let figures = measured.round(&format!("{}.{round}", kind.name), plan.clock).await;
             column.rounds.push(figures.with_context(|| format!("{}, {}", kind.name, column.label))?);
         }

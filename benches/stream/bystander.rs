@@ -21,7 +21,10 @@ use crate::{
 /// From one message to the next, whatever has become of those before.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// When a message was sent, and how long after that it was back.
+/// The longest that any of them may be away.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When a message was due, and how long after that it was back.
 type Wait = (Instant, Duration);
 
 /// See the module.
@@ -57,10 +60,10 @@ impl Bystander {
 pub struct Waits(Vec<Wait>);
 
 impl Waits {
-    /// Of the messages that were sent in this time so many percent were back after, ms.
+    /// Of the messages that were due in this time so many percent were back after, ms.
     pub fn percentile(&self, percent: f64, begin: Instant, end: Instant) -> f64 {
         let mut waits: Vec<Duration> =
-            self.0.iter().filter(|(sent, _)| (begin..end).contains(sent)).map(|(_, wait)| *wait).collect();
+            self.0.iter().filter(|(due, _)| (begin..end).contains(due)).map(|(_, wait)| *wait).collect();
         waits.sort_unstable();
         let place = (waits.len() as f64 * percent / 100.0) as usize;
         waits.get(place.min(waits.len().saturating_sub(1))).map_or(f64::NAN, |wait| wait.as_secs_f64() * 1000.0)
@@ -76,15 +79,18 @@ fn stand_by(stage: &Stage, leaves: &AtomicBool) -> io::Result<Vec<Wait>> {
             match tokio::time::timeout_at(due, talker.receive()).await {
                 Ok(back) => {
                     let back = usize::try_from(back?).unwrap_or(usize::MAX).min(under_way.len());
-                    waits.extend(under_way.drain(..back).map(|sent: Instant| (sent, sent.elapsed())));
+                    waits.extend(under_way.drain(..back).map(|due: Instant| (due, due.elapsed())));
                 }
                 Err(_) if !leaves.load(Ordering::Relaxed) => {
                     talker.send();
-                    under_way.push_back(Instant::now());
-                    due = Instant::now() + INTERVAL;
+                    under_way.push_back(due);
+                    due += INTERVAL;
                 }
-                Err(_) if under_way.is_empty() => return Ok(waits),
-                Err(_) => due += INTERVAL,
+                Err(_) => match under_way.front() {
+                    None => return Ok(waits),
+                    Some(due) if due.elapsed() > PATIENCE => return Err(io::ErrorKind::TimedOut.into()),
+                    Some(_) => due += INTERVAL,
+                },
             }
         }
     })

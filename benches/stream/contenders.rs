@@ -20,10 +20,10 @@ use crate::{
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// `bowline serve`, of the program that is given or else of the one that cargo has built along.
+    /// `bowline serve`.
     Bowline,
-    /// The latter, if another is given.
-    Unguided,
+    /// The same of a program that is guided by a profile.
+    Guided,
     /// The bare tonic service of `peer.rs`.
     Tonic,
     /// The one in Go, `benches/peers/grpc-go`.
@@ -69,7 +69,7 @@ impl Server {
 #[derive(Debug, Default)]
 pub struct Programs {
     /// A `bowline` that `.ci/guided` has built.
-    pub bowline: Option<String>,
+    pub guided: Option<String>,
     /// `peer-grpc-go`.
     pub grpc_go: Option<String>,
     /// `nats-server`.
@@ -83,7 +83,7 @@ impl Who {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bowline => "Bowline",
-            Self::Unguided => "Bowline, unguided",
+            Self::Guided => "Bowline, guided",
             Self::Tonic => "tonic",
             Self::GrpcGo => "grpc-go",
             Self::Nats => "NATS",
@@ -94,7 +94,7 @@ impl Who {
 
     fn dial(self) -> Dial {
         match self {
-            Self::Bowline | Self::Unguided => Bowline::dial,
+            Self::Bowline | Self::Guided => Bowline::dial,
             Self::Tonic | Self::GrpcGo => |address, role, _, shape| any(Grpc::open(address, role, shape)),
             Self::Nats => |address, role, topic, shape| any(Nats::open(address, role, topic, shape)),
             Self::Send => |address, role, _, shape| any(Plain::open(address, role, shape)),
@@ -109,7 +109,7 @@ impl Who {
     fn secure(self, command: &mut Command, files: &Files) -> Result<()> {
         let (certificate, key) = (files.certificate(), files.key());
         match self {
-            Self::Bowline | Self::Unguided => {
+            Self::Bowline | Self::Guided => {
                 command.env("BOWLINE__TRANSPORT__TLS__ENABLED", "true");
                 command.env("BOWLINE__TRANSPORT__TLS__CERT_FILE", certificate);
                 command.env("BOWLINE__TRANSPORT__TLS__KEY_FILE", key);
@@ -130,10 +130,9 @@ impl Who {
 impl Programs {
     /// The file of a server's program, if it is here.
     pub fn file(&self, who: Who) -> Result<Option<String>> {
-        let built = env!("CARGO_BIN_EXE_bowline").to_owned();
         Ok(match who {
-            Who::Bowline => Some(self.bowline.clone().unwrap_or(built)),
-            Who::Unguided => self.bowline.is_some().then_some(built),
+            Who::Bowline => Some(env!("CARGO_BIN_EXE_bowline").to_owned()),
+            Who::Guided => self.guided.clone(),
             Who::Tonic | Who::Send => Some(env::current_exe()?.to_string_lossy().into_owned()),
             Who::GrpcGo => self.grpc_go.clone(),
             Who::Nats => self.nats.clone(),
@@ -155,7 +154,7 @@ impl Programs {
             who.secure(&mut command, files)?;
         }
         let served = match who {
-            Who::Bowline | Who::Unguided => Served::bowline(command, &[SETTINGS, settings].concat()),
+            Who::Bowline | Who::Guided => Served::bowline(command, &[SETTINGS, settings].concat()),
             Who::Tonic | Who::Send | Who::GrpcGo => Served::spawn(command),
             Who::Nats => {
                 command.args(["--addr", "127.0.0.1", "--port", "-1"]);

@@ -1,6 +1,6 @@
 //! What is to be done, and what was found.
 
-use std::io::Write as _;
+use std::{io::Write as _, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -37,7 +37,7 @@ pub enum Task {
     Work(Work),
     /// On new ones in each, to the same server, for longer: for work that is judged by its waits, of which there have to be
     /// enough, and by those who have stopped reading, who are given up in time.
-    Anew(Work),
+    Anew { work: Work, length: Duration },
     /// On the same, to a server that allows one address as many topics as it likes.
     Many(Work),
     /// Publishes to one topic that keeps so many events, and has them.
@@ -78,16 +78,22 @@ impl Measured<'_> {
     /// One round. `topic` is one that nobody else uses.
     pub async fn round(&mut self, topic: &str, clock: Clock) -> Result<Figures> {
         match self.task {
-            Task::Work(work) => self.turn(work, &[], topic, clock).await,
-            Task::Anew(work) => {
-                self.running = None;
-                self.turn(work, &[], topic, Clock { length: clock.length * LONGER, ..clock }).await
+            Task::Work(work) => {
+                let sample = self.turn(work, &[], topic, clock).await?;
+                Ok(of_traffic(&sample, matches!(work, Work::PingPong)))
             }
-            Task::Many(work) => self.turn(work, &[("BOWLINE__TOPICS__MAX_PER_CLIENT", "0")], topic, clock).await,
+            Task::Anew { work, length } => {
+                self.running = None;
+                Ok(of_traffic(&self.turn(work, &[], topic, Clock { warm_up: FILLED, length }).await?, true))
+            }
+            Task::Many(work) => {
+                let settings = [("BOWLINE__TOPICS__MAX_PER_CLIENT", "0")];
+                Ok(of_traffic(&self.turn(work, &settings, topic, clock).await?, false))
+            }
             Task::History(kept) => {
                 self.fill_history(kept).await?;
                 let work = Work::Publish { connections: 1, sessions: 1, window: WINDOW };
-                self.turn(work, &[], "history", clock).await
+                Ok(of_traffic(&self.turn(work, &[], "history", clock).await?, false))
             }
             Task::Connections { count, shape } => {
                 let files = shape.tls.map(|_| Files::new());
@@ -107,7 +113,7 @@ impl Measured<'_> {
         self.programs.start(self.who, settings, None)
     }
 
-    async fn turn(&mut self, work: Work, settings: &[(&str, &str)], topic: &str, clock: Clock) -> Result<Figures> {
+    async fn turn(&mut self, work: Work, settings: &[(&str, &str)], topic: &str, clock: Clock) -> Result<Sample> {
         if self.server.is_none() {
             self.server = Some(self.new_server(settings)?);
         }
@@ -116,7 +122,7 @@ impl Measured<'_> {
             self.running = Some(work.begin(&server.stage, topic).await?);
         }
         let running = self.running.as_mut().context("its connections")?;
-        Ok(of_traffic(&running.turn(clock).await?))
+        Ok(running.turn(clock).await?)
     }
 
     /// Sees to a server whose topic `bench.history.0` is as full as it may be.
@@ -144,12 +150,13 @@ impl Measured<'_> {
     }
 }
 
-/// How much longer.
-const LONGER: u32 = 4;
+/// After this whoever does not read has all that its kernel takes for it.
+const FILLED: Duration = Duration::from_secs(1);
 /// Publishes in flight.
 const WINDOW: u64 = 64;
 
-fn of_traffic(sample: &Sample) -> Figures {
+/// With the longest waits only if there are so many that a hundredth of them is some.
+fn of_traffic(sample: &Sample, enough: bool) -> Figures {
     let each = sample.messages as f64;
     let mut figures = vec![
         figure("CPU µs", sample.cost()),
@@ -159,6 +166,8 @@ fn of_traffic(sample: &Sample) -> Figures {
     ];
     if !sample.waits.is_empty() {
         figures.push(figure("wait p50, µs", sample.percentile(50.0)));
+    }
+    if enough {
         figures.push(figure("wait p99, µs", sample.percentile(99.0)));
     }
     figures

@@ -40,9 +40,9 @@ const PER_DELIVERY: &str = "server CPU per delivery, µs";
 const ANY: usize = usize::MAX;
 
 /// Who sends messages back, too.
-const BOTH_WAYS: &[Who] = &[Who::Bowline, Who::Unguided, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Send];
+const BOTH_WAYS: &[Who] = &[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Send];
 /// Who sends to many at once.
-const TO_MANY: &[Who] = &[Who::Bowline, Who::Unguided, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Centrifugo, Who::Send];
+const TO_MANY: &[Who] = &[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Centrifugo, Who::Send];
 /// Who has many receivers on one connection.
 const SHARED: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats];
 /// Who speaks TLS.
@@ -90,11 +90,13 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "fan-out-paced",
-        says: "30 events a second to 1,000 connections, whatever has become of those before; waits are of each delivery",
+        says: "30 events a second to 1,000 connections, whatever has become of those before; waits are of each delivery, in \
+               15 rounds of a second",
         of: PER_DELIVERY,
         rounds: 15,
         contenders: || {
-            each(ALL, Task::Anew(Work::FanOut(FanOut::to(1000, Pace::Every(Duration::from_nanos(33_333_333))))))
+            let work = Work::FanOut(FanOut::to(1000, Pace::Every(Duration::from_nanos(33_333_333))));
+            each(ALL, Task::Anew { work, length: Duration::from_secs(1) })
         },
     },
     Kind {
@@ -116,19 +118,23 @@ pub const KINDS: &[Kind] = &[
         rounds: ANY,
         contenders: || {
             let task = shared(100, Shape { streams: 10, ..Shape::ONE });
-            all(&[Who::Bowline, Who::Unguided, Who::Tonic, Who::GrpcGo, Who::Nats], task)
+            all(&[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, Who::Nats], task)
         },
     },
     Kind {
         name: "stopped-readers",
-        says: "64 events at once to 800 connections, beside which 200 have stopped reading, or none is",
+        says: "64 events at once to 800 connections, beside which 200 have stopped reading, or none is, in 15 rounds of two \
+               seconds",
         of: PER_DELIVERY,
         rounds: 15,
         contenders: || {
             let beside = |label, stopped| Contender {
                 label,
                 who: Who::Bowline,
-                task: Task::Anew(Work::FanOut(FanOut { stopped, ..FanOut::to(800, Pace::Burst(64)) })),
+                task: Task::Anew {
+                    work: Work::FanOut(FanOut { stopped, ..FanOut::to(800, Pace::Burst(64)) }),
+                    length: Duration::from_secs(2),
+                },
             };
             vec![beside("200 stopped", 200), beside("none stopped", 0)]
         },
@@ -161,14 +167,14 @@ pub const KINDS: &[Kind] = &[
         name: "idle-connections",
         says: "5,000 connections, each with a session or what others have for it, which has said one word each way",
         of: "resident memory for each, KiB",
-        rounds: 5,
+        rounds: 3,
         contenders: || each(ALL, Task::Connections { count: 5000, shape: Shape::ONE }),
     },
     Kind {
         name: "idle-connections-tls",
         says: "the same over TLS 1.3",
         of: "resident memory for each, KiB",
-        rounds: 5,
+        rounds: 3,
         contenders: || {
             let shape = Shape { tls: Some(trusting), ..Shape::ONE };
             each(SECURED, Task::Connections { count: 5000, shape })
@@ -178,7 +184,7 @@ pub const KINDS: &[Kind] = &[
         name: "many-connections",
         says: "15,000 connections with 7 sessions each; the gRPC peers have streams instead, NATS subscriptions",
         of: "resident memory for each connection, KiB",
-        rounds: 3,
+        rounds: 1,
         contenders: || {
             let shape = Shape { sessions: 7, ..Shape::ONE };
             each(SHARED, Task::Connections { count: 15_000, shape })
@@ -196,7 +202,7 @@ pub const KINDS: &[Kind] = &[
         says: "60 s of 5,000 connections on which nothing happens but heartbeats: Bowline's every 20 s, answered, \
                Centrifugo's every 25 s",
         of: "server CPU for each, µs a second",
-        rounds: 3,
+        rounds: 2,
         contenders: || each(&[Who::Bowline, Who::Centrifugo], Task::Quiet(5000)),
     },
     Kind {
@@ -211,8 +217,8 @@ pub const KINDS: &[Kind] = &[
         says: "5,000 subscribers come back at once, on connections of their own: Bowline's resume, and get the 10 events \
                they missed; those of others begin anew",
         of: "server CPU for each, µs",
-        rounds: 9,
-        contenders: || each(&[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats], Task::Storm(5000)),
+        rounds: 5,
+        contenders: || each(&[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, Who::Nats], Task::Storm(5000)),
     },
 ];
 

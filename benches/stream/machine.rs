@@ -41,7 +41,7 @@ fn versions(programs: &Programs) -> Value {
             Who::Centrifugo => module_of(&file, "github.com/centrifugal/centrifugo/v6"),
             Who::GrpcGo => module_of(&file, "google.golang.org/grpc"),
             Who::Tonic => locked("tonic"),
-            Who::Unguided | Who::Send => return None,
+            Who::Guided | Who::Send => return None,
         };
         Some((who.name().to_owned(), Value::String(said)))
     };

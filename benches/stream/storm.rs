@@ -32,7 +32,11 @@ pub async fn measure(server: &Server, count: usize) -> io::Result<Figures> {
     let calm = Instant::now();
     tokio::time::sleep(CALM).await;
     let took = async {
-        if server.who == Who::Bowline { resume(server, count).await } else { begin_anew(server, count).await }
+        if matches!(server.who, Who::Bowline | Who::Guided) {
+            resume(server, count).await
+        } else {
+            begin_anew(server, count).await
+        }
     };
     let (begun, wall, used) = tokio::time::timeout(PATIENCE, took).await??;
     let waits = bystander.go()?;
