@@ -202,14 +202,14 @@ pub const KINDS: &[Kind] = &[
         says: "60 s of 5,000 connections on which nothing happens but heartbeats: Bowline's every 20 s, answered, \
                Centrifugo's every 25 s",
         of: "server CPU for each, µs a second",
-        rounds: 2,
+        rounds: 1,
         contenders: || each(&[Who::Bowline, Who::Centrifugo], Task::Quiet(5000)),
     },
     Kind {
         name: "start",
         says: "from the start of the process to the first answer to a client",
         of: "ms",
-        rounds: ANY,
+        rounds: 40,
         contenders: || each(&[Who::Bowline, Who::GrpcGo, Who::Nats, Who::Centrifugo], Task::Start),
     },
     Kind {
