@@ -77,6 +77,10 @@ use work::Clock;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// How often all kinds of work are gone through, each time with new servers: a machine that is shared has its moods, which last
+/// for minutes, and not every program suffers alike from them.
+const PASSES: usize = 6;
+
 /// What the arguments ask for.
 struct Plan {
     rounds: usize,
@@ -135,28 +139,32 @@ async fn measure(plan: Plan) -> Result<()> {
     let (warm_up, length) = (plan.clock.warm_up, plan.clock.length);
     let method = format!(
         "Server on one core, generator on another; {} B payload; {} rounds of {length:?} each, in turns, after \
-         {warm_up:?} of warm-up,\nwhere the work does not say otherwise. CPU is the server's own time. A figure is the median of the rounds (least to most), the ratio the \
-         first line's to\nanother's in the same round. Every answer was there, once and in order, or this would have \
-         stopped.",
+         {warm_up:?} of warm-up,\nwhere the work does not say otherwise, a sixth of them each time that all kinds were gone \
+         through. CPU is the server's own time.\nA figure is the median of the rounds (least to most), the ratio the first \
+         line's to another's in the same round. Every answer was\nthere, once and in order, or this would have stopped.",
         talker::PAYLOAD,
         plan.rounds,
     );
     println!("{method}\n");
-    let (mut rows, mut ended) = (Vec::new(), Ok(()));
     let chosen = |kind: &&Kind| plan.names.is_empty() || plan.names.iter().any(|name| name == kind.name);
-    for kind in KINDS.iter().filter(chosen) {
-        match one(kind, &plan).await {
-            Ok(Some(row)) => {
-                println!("{}", row.table());
-                rows.push(row);
-            }
-            Ok(None) => {}
-            // What was found before is still true.
-            Err(error) => {
-                ended = Err(error);
-                break;
+    let (mut rows, mut ended) = (Vec::<Row>::new(), Ok(()));
+    for pass in 0..PASSES {
+        for kind in KINDS.iter().filter(chosen) {
+            match one(kind, &plan, pass).await {
+                Ok(Some(row)) => merge(&mut rows, row),
+                Ok(None) => {}
+                Err(error) => ended = Err(error),
             }
         }
+        // What was found before is still true.
+        if ended.is_err() {
+            break;
+        }
+        eprintln!("{} of {PASSES} done", pass + 1);
+    }
+    rows.sort_by_key(|row| KINDS.iter().position(|kind| kind.name == row.name));
+    for row in &rows {
+        println!("{}", row.table());
     }
     if let Some(folder) = &plan.record {
         report::record(folder, &machine::describe(&plan.programs), &method, &rows)?;
@@ -164,9 +172,22 @@ async fn measure(plan: Plan) -> Result<()> {
     ended
 }
 
-/// Has all contenders work in turns: so that a drift of the machine meets all alike. Nothing
-/// where there is nobody to compare.
-async fn one(kind: &Kind, plan: &Plan) -> Result<Option<Row>> {
+/// Adds what a pass has found to what was found before.
+fn merge(rows: &mut Vec<Row>, found: Row) {
+    match rows.iter_mut().find(|row| row.name == found.name) {
+        None => rows.push(found),
+        Some(row) => row.columns.iter_mut().zip(found.columns).for_each(|(had, new)| had.rounds.extend(new.rounds)),
+    }
+}
+
+/// The part of a kind of work that falls to one pass. All contenders work in turns: so that a drift of the machine meets all
+/// alike. Nothing where there is nobody to compare, or no round left.
+async fn one(kind: &Kind, plan: &Plan, pass: usize) -> Result<Option<Row>> {
+    let most = plan.rounds.min(kind.rounds);
+    let rounds = most * pass / PASSES..most * (pass + 1) / PASSES;
+    if rounds.is_empty() {
+        return Ok(None);
+    }
     let mut all = Vec::new();
     for Contender { label, who, task } in (kind.contenders)() {
         let label = if plan.control && who == Who::Bowline { "control" } else { label };
@@ -180,7 +201,7 @@ async fn one(kind: &Kind, plan: &Plan) -> Result<Option<Row>> {
     if plan.control && !all.iter().any(|(_, column)| column.label == Who::Tonic.name()) {
         return Ok(None);
     }
-    for round in 0..plan.rounds.min(kind.rounds) {
+    for round in rounds {
         // In another order each time: nobody is always measured after the same one.
         let mut order: Vec<usize> = (0..all.len()).collect();
         fastrand::shuffle(&mut order);
