@@ -112,7 +112,7 @@ fn main() -> Result<()> {
 fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
     let clock = Clock { warm_up: Duration::from_millis(40), length: Duration::from_millis(100) };
     let programs = Programs::default();
-    let mut plan = Plan { rounds: 72, clock, control: false, programs, record: None, names: Vec::new() };
+    let mut plan = Plan { rounds: 144, clock, control: false, programs, record: None, names: Vec::new() };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument}: what follows is missing"));
         match argument.as_str() {

@@ -89,7 +89,7 @@ impl Row {
     fn column_json(&self, column: &Column) -> Value {
         let figures: Vec<Value> = (0..column.rounds[0].len())
             .map(|figure| {
-                let samples: Vec<f64> = column.rounds.iter().map(|figures| figures[figure].value).collect();
+                let samples: Vec<f64> = column.rounds.iter().map(|figures| brief(figures[figure].value)).collect();
                 let mut value = column.spread(figure).json();
                 value["figure"] = column.rounds[0][figure].what.into();
                 value["samples"] = samples.into();
@@ -112,6 +112,11 @@ pub fn short(value: f64) -> String {
         _ => 2,
     };
     format!("{value:.digits$}")
+}
+
+/// To five digits: the rest is noise, and there are many.
+fn brief(value: f64) -> f64 {
+    format!("{value:.4e}").parse().unwrap_or(value)
 }
 
 /// With commas between thousands.
