@@ -26,12 +26,12 @@ cluster: ## Serve from three replicas over three NATS servers, on loopback, unti
 
 # GUIDED=1 takes three times as long, since it builds it twice and has it serve in between: docs/adr/0016.
 release: ## Build the program that is to serve: optimised, with its allocator and NATS; it is target/release/bowline. GUIDED=1: faster.
-	$(if $(GUIDED),@.ci/tools guided)
-	@set -x; program=$${CARGO_TARGET_DIR:-target}/release/bowline; if [ -z "$(GUIDED)" ]; then \
-	    cargo build --locked --release --features jemalloc,nats; \
-	else \
-	    guided=$$(.ci/guided --release --features jemalloc,nats) && install -D "$$guided" "$$program"; \
-	fi
+ifdef GUIDED
+	@.ci/tools guided
+	guided=$$(.ci/guided --release --features jemalloc,nats); install -D "$$guided" "$${CARGO_TARGET_DIR:-target}/release/bowline"
+else
+	cargo build --locked --release --features jemalloc,nats
+endif
 
 # BUILDER and RUNTIME in the environment are other bases, IMAGE is another name.
 image: ## Build the image, with docker; see Dockerfile for its bases.

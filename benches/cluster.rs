@@ -44,8 +44,6 @@ mod table;
 #[path = "stream/talker.rs"]
 #[allow(dead_code, reason = "the peer is not measured here")]
 mod talker;
-#[path = "stream/turn.rs"]
-mod turn;
 #[path = "stream/wire.rs"]
 #[allow(dead_code, reason = "no other server of gRPC is spoken to here")]
 mod wire;

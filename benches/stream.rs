@@ -56,8 +56,6 @@ mod start;
 mod storm;
 #[path = "stream/talker.rs"]
 mod talker;
-#[path = "stream/turn.rs"]
-mod turn;
 #[path = "stream/wire.rs"]
 mod wire;
 #[path = "stream/work.rs"]
@@ -146,22 +144,9 @@ async fn measure(plan: Plan) -> Result<()> {
         plan.rounds,
     );
     println!("{method}\n");
-    let chosen = |kind: &&Kind| plan.names.is_empty() || plan.names.iter().any(|name| name == kind.name);
-    let (mut rows, mut ended) = (Vec::<Row>::new(), Ok(()));
-    for pass in 0..PASSES {
-        for kind in KINDS.iter().filter(chosen) {
-            match one(kind, &plan, pass).await {
-                Ok(Some(row)) => merge(&mut rows, row),
-                Ok(None) => {}
-                Err(error) => ended = Err(error),
-            }
-        }
-        // What was found before is still true.
-        if ended.is_err() {
-            break;
-        }
-        eprintln!("{} of {PASSES} done", pass + 1);
-    }
+    let mut rows = Vec::new();
+    // If it ends with an error, what was found before is still true.
+    let ended = go_through(&plan, &mut rows).await;
     rows.sort_by_key(|row| KINDS.iter().position(|kind| kind.name == row.name));
     for row in &rows {
         println!("{}", row.table());
@@ -170,6 +155,20 @@ async fn measure(plan: Plan) -> Result<()> {
         report::record(folder, &machine::describe(&plan.programs), &method, &rows)?;
     }
     ended
+}
+
+/// Has all kinds of work done that were asked for, in passes.
+async fn go_through(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
+    let chosen = |kind: &&Kind| plan.names.is_empty() || plan.names.iter().any(|name| name == kind.name);
+    for pass in 0..PASSES {
+        for kind in KINDS.iter().filter(chosen) {
+            if let Some(row) = one(kind, plan, pass).await? {
+                merge(rows, row);
+            }
+        }
+        eprintln!("{} of {PASSES} done", pass + 1);
+    }
+    Ok(())
 }
 
 /// Adds what a pass has found to what was found before.

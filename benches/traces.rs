@@ -24,8 +24,6 @@ mod stage;
 #[path = "stream/talker.rs"]
 #[allow(dead_code, reason = "no peer is measured here")]
 mod talker;
-#[path = "stream/turn.rs"]
-mod turn;
 #[path = "stream/wire.rs"]
 #[allow(dead_code, reason = "no peer is measured here")]
 mod wire;

@@ -15,14 +15,12 @@ use tokio::time::Instant;
 
 use crate::{
     stage::Stage,
+    storm::PATIENCE,
     talker::{Role, Shape, Talker},
 };
 
 /// From one message to the next, whatever has become of those before.
 const INTERVAL: Duration = Duration::from_millis(2);
-
-/// The longest that any of them may be away.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When a message was due, and how long after that it was back.
 type Wait = (Instant, Duration);

@@ -24,7 +24,7 @@ const AWAY: Duration = Duration::from_secs(1);
 /// for a second, or resets them.
 const AT_ONCE: usize = 500;
 /// Longer than a storm may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So many come back. Bowline's resume, and each must get what it missed, once and in order; those of others begin anew.
 pub async fn measure(server: &Server, count: usize) -> io::Result<Figures> {
