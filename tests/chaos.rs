@@ -58,6 +58,8 @@ struct Actor {
     program: PathBuf,
     proxy: Proxy,
     child: Child,
+    /// When it goes on, if it is stopped.
+    stopped: Option<Instant>,
 }
 
 impl Actor {
@@ -66,11 +68,34 @@ impl Actor {
         let (url, history) = (format!("http://{}", proxy.address()), home.join(client));
         let arguments = [&*url, client, topic, history.to_str().unwrap()].map(str::to_owned).to_vec();
         let child = spawn(program, &arguments, end);
-        Self { client, arguments, program: program.to_owned(), proxy, child }
+        Self { client, arguments, program: program.to_owned(), proxy, child, stopped: None }
     }
 
-    fn restart(&mut self, end: Instant) {
+    /// Cuts its connections; how many there were.
+    fn cut(&self) -> Record {
+        let sockets = self.proxy.cut();
+        fault(format!("cut {}: {sockets} sockets", self.client), sockets > 0)
+    }
+
+    fn kill(&mut self, end: Instant) -> Record {
+        self.child.kill().and_then(|()| self.child.wait()).unwrap();
         self.child = spawn(&self.program, &self.arguments, end);
+        self.stopped = None;
+        fault(format!("kill -9 {}", self.client), true)
+    }
+
+    fn stop(&mut self, time: Duration) -> Record {
+        self.signal("-STOP");
+        self.stopped = Some(Instant::now() + time);
+        fault(format!("stopped {} for {time:?}", self.client), true)
+    }
+
+    /// Lets it go on if it has been stopped for as long as it was to be.
+    fn go_on(&mut self) {
+        if self.stopped.is_some_and(|until| until <= Instant::now()) {
+            self.signal("-CONT");
+            self.stopped = None;
+        }
     }
 
     fn signal(&self, name: &str) {
@@ -116,9 +141,26 @@ fn observed(op: Op) -> Record {
     Record { at, client: "test".into(), program: "test".into(), connection: 0, op }
 }
 
-fn fault(what: String) -> Record {
+fn fault(what: String, took_hold: bool) -> Record {
     println!("{what}");
-    observed(Op::Fault { what, took_hold: true })
+    observed(Op::Fault { what, took_hold })
+}
+
+#[derive(Clone, Copy)]
+enum Wrong {
+    Cut,
+    Kill,
+    Stop,
+    Server,
+}
+
+/// What goes wrong within a few seconds, in an order by chance. Not what goes wrong next: dice have stopped one client for
+/// as long as a run lasts, and then nothing else is put to the test.
+fn deck() -> Vec<Wrong> {
+    use Wrong::{Cut, Kill, Server, Stop};
+    let mut deck = vec![Cut, Cut, Cut, Cut, Cut, Kill, Kill, Stop, Stop, Server];
+    fastrand::shuffle(&mut deck);
+    deck
 }
 
 /// Breaks things until it is time to stop; what was done.
@@ -126,35 +168,37 @@ fn go_wrong(actors: &mut [Actor], server: &mut Option<Served>, address: SocketAd
     let mut faults = Vec::new();
     // The server is killed in the first half: afterwards logs are to be held against what was acknowledged.
     let (begun, mut server_kills) = (Instant::now(), 2);
+    let mut next = Vec::new();
     while Instant::now() + Duration::from_secs(3) < end {
         std::thread::park_timeout(Duration::from_millis(fastrand::u64(100..700)));
+        actors.iter_mut().for_each(Actor::go_on);
         let bytes = server.as_ref().map_or(0, |server| server.resident_kib() * 1024);
         faults.push(observed(Op::Memory { bytes, limit: MEMORY }));
         let actor = &mut actors[fastrand::usize(..WITNESSES.len())];
         let first_half = begun.elapsed() < end.saturating_duration_since(Instant::now());
-        match fastrand::u8(..10) {
-            0..5 => faults.push(fault(format!("cut {}: {} sockets", actor.client, actor.proxy.cut()))),
-            5 | 6 => {
-                actor.child.kill().and_then(|()| actor.child.wait()).unwrap();
-                faults.push(fault(format!("kill -9 {}", actor.client)));
-                actor.restart(end);
+        if next.is_empty() {
+            next = deck();
+        }
+        match next.pop() {
+            Some(Wrong::Cut) => faults.push(actor.cut()),
+            Some(Wrong::Kill) => faults.push(actor.kill(end)),
+            Some(Wrong::Stop) if actor.stopped.is_none() => {
+                let most = end.saturating_duration_since(Instant::now());
+                faults.push(actor.stop(Duration::from_millis(fastrand::u64(200..5000)).min(most)));
             }
-            7 | 8 => {
-                let time = Duration::from_millis(fastrand::u64(200..5000)).min(end - Instant::now());
-                actor.signal("-STOP");
-                std::thread::park_timeout(time);
-                actor.signal("-CONT");
-                faults.push(fault(format!("stopped {} for {time:?}", actor.client)));
-            }
-            _ if server_kills > 0 && first_half => {
+            Some(Wrong::Server) if server_kills > 0 && first_half => {
                 server_kills -= 1;
                 drop(server.take());
                 std::thread::park_timeout(Duration::from_millis(fastrand::u64(..1500)));
                 *server = Some(serve(address));
-                faults.push(fault("kill -9 of the server".to_owned()));
+                faults.push(fault("kill -9 of the server".to_owned(), true));
             }
             _ => {}
         }
+    }
+    while actors.iter().any(|actor| actor.stopped.is_some()) {
+        std::thread::park_timeout(Duration::from_millis(50));
+        actors.iter_mut().for_each(Actor::go_on);
     }
     faults
 }
