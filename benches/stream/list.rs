@@ -184,7 +184,7 @@ pub const KINDS: &[Kind] = &[
         name: "many-connections",
         says: "15,000 connections with 7 sessions each; the gRPC peers have streams instead, NATS subscriptions",
         of: "resident memory for each connection, KiB",
-        rounds: 1,
+        rounds: 3,
         contenders: || {
             let shape = Shape { sessions: 7, ..Shape::ONE };
             each(SHARED, Task::Connections { count: 15_000, shape })
@@ -202,7 +202,7 @@ pub const KINDS: &[Kind] = &[
         says: "60 s of 5,000 connections on which nothing happens but heartbeats: Bowline's every 20 s, answered, \
                Centrifugo's every 25 s",
         of: "server CPU for each, µs a second",
-        rounds: 1,
+        rounds: 3,
         contenders: || each(&[Who::Bowline, Who::Centrifugo], Task::Quiet(5000)),
     },
     Kind {
@@ -217,7 +217,7 @@ pub const KINDS: &[Kind] = &[
         says: "5,000 subscribers come back at once, on connections of their own: Bowline's resume, and get the 10 events \
                they missed; those of others begin anew",
         of: "server CPU for each, µs",
-        rounds: 5,
+        rounds: 12,
         contenders: || each(&[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, Who::Nats], Task::Storm(5000)),
     },
 ];
