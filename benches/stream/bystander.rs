@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -58,10 +59,10 @@ impl Bystander {
 pub struct Waits(Vec<Wait>);
 
 impl Waits {
-    /// Of the messages that were due in this time so many percent were back after, ms.
-    pub fn percentile(&self, percent: f64, begin: Instant, end: Instant) -> f64 {
-        let mut waits: Vec<Duration> =
-            self.0.iter().filter(|(due, _)| (begin..end).contains(due)).map(|(_, wait)| *wait).collect();
+    /// Of the messages that were due in these times so many percent were back after, ms.
+    pub fn percentile(&self, percent: f64, times: &[Range<Instant>]) -> f64 {
+        let within = |due| times.iter().any(|time| time.contains(due));
+        let mut waits: Vec<Duration> = self.0.iter().filter(|(due, _)| within(due)).map(|(_, wait)| *wait).collect();
         waits.sort_unstable();
         let place = (waits.len() as f64 * percent / 100.0) as usize;
         waits.get(place.min(waits.len().saturating_sub(1))).map_or(f64::NAN, |wait| wait.as_secs_f64() * 1000.0)

@@ -167,14 +167,14 @@ pub const KINDS: &[Kind] = &[
         name: "idle-connections",
         says: "5,000 connections, each with a session or what others have for it, which has said one word each way",
         of: "resident memory for each, KiB",
-        rounds: 3,
+        rounds: 12,
         contenders: || each(ALL, Task::Connections { count: 5000, shape: Shape::ONE }),
     },
     Kind {
         name: "idle-connections-tls",
         says: "the same over TLS 1.3",
         of: "resident memory for each, KiB",
-        rounds: 3,
+        rounds: 6,
         contenders: || {
             let shape = Shape { tls: Some(trusting), ..Shape::ONE };
             each(SECURED, Task::Connections { count: 5000, shape })
@@ -214,8 +214,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "storm",
-        says: "5,000 subscribers come back at once, on connections of their own: Bowline's resume, and get the 10 events \
-               they missed; those of others begin anew",
+        says: "5,000 subscribers come back at once, four times, on connections of their own: Bowline's resume, and get the 10 \
+               events they missed; those of others begin anew",
         of: "server CPU for each, µs",
         rounds: 12,
         contenders: || each(&[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, Who::Nats], Task::Storm(5000)),

@@ -1,6 +1,6 @@
 //! Many subscribers lose their connections at once, and come back at once.
 
-use std::{io, time::Duration};
+use std::{io, ops::Range, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use tokio::time::Instant;
@@ -23,14 +23,18 @@ const AWAY: Duration = Duration::from_secs(1);
 /// On their way at any moment: far less than the backlog of any of the servers (1,024), beyond which the kernel has them wait
 /// for a second, or resets them.
 const AT_ONCE: usize = 500;
+/// How often they leave and come back.
+const STORMS: u64 = 4;
 /// Longer than a storm may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// So many come back. Bowline's resume, and each must get what it missed, once and in order; those of others begin anew.
+/// So many come back, again and again. Bowline's resume, and each must get what it missed, once and in order; those of others
+/// begin anew.
 pub async fn measure(server: &Server, count: usize) -> io::Result<Figures> {
     let bystander = Bystander::come(&server.stage);
-    let calm = Instant::now();
+    let begun = Instant::now();
     tokio::time::sleep(CALM).await;
+    let calm = [begun..begun + CALM];
     let took = async {
         if matches!(server.who, Who::Bowline | Who::Guided) {
             resume(server, count).await
@@ -38,49 +42,67 @@ pub async fn measure(server: &Server, count: usize) -> io::Result<Figures> {
             begin_anew(server, count).await
         }
     };
-    let (begun, wall, used) = tokio::time::timeout(PATIENCE, took).await??;
+    let storms = tokio::time::timeout(PATIENCE, took).await??;
     let waits = bystander.go()?;
+    let used: Duration = storms.iter().map(|storm| storm.used).sum();
+    let times: Vec<Range<Instant>> = storms.into_iter().map(|storm| storm.time).collect();
+    let wall: Duration = times.iter().map(|time| time.end - time.start).sum();
     Ok(vec![
-        figure("CPU µs", used.as_secs_f64() * 1e6 / count as f64),
-        figure("all back after, s", wall.as_secs_f64()),
-        figure("others' p99 meanwhile, ms", waits.percentile(99.0, begun, begun + wall)),
-        figure("and before, ms", waits.percentile(99.0, calm, calm + CALM)),
+        figure("CPU µs", used.as_secs_f64() * 1e6 / (count * times.len()) as f64),
+        figure("all back after, s", wall.as_secs_f64() / times.len() as f64),
+        figure("others' p99 meanwhile, ms", waits.percentile(99.0, &times)),
+        figure("and before, ms", waits.percentile(99.0, &calm)),
         figure("memory, MiB", server.stage.resident_kib() as f64 / 1024.0),
     ])
 }
 
-/// When it began, how long it took, and what CPU time of the server.
-type Storm = (Instant, Duration, Duration);
+struct Storm {
+    time: Range<Instant>,
+    /// CPU time of the server.
+    used: Duration,
+}
 
-async fn resume(server: &Server, count: usize) -> io::Result<Storm> {
+/// Waits until all are back.
+async fn storm<T>(server: &Server, back: impl Future<Output = io::Result<T>>) -> io::Result<(Storm, T)> {
+    let (begun, used) = (Instant::now(), server.stage.used());
+    let back = back.await?;
+    Ok((Storm { time: begun..Instant::now(), used: server.stage.used() - used }, back))
+}
+
+async fn resume(server: &Server, count: usize) -> io::Result<Vec<Storm>> {
     let mut publisher = Talker::open(&server.stage, Role::Publisher, TOPIC, Shape::ONE).await?;
     let there = at_once((0..count).map(|n| come(server, n, None))).await?;
     publish(&mut publisher).await?;
-    let there = try_join_all(there.into_iter().map(|client| hear(client, EVENTS))).await?;
-    let places: Vec<Place> = there.into_iter().map(|(client, numbers)| (client.session(), numbers)).collect();
-    tokio::time::sleep(AWAY).await;
-    publish(&mut publisher).await?;
-    let (begun, used) = (Instant::now(), server.stage.used());
-    let back = places.into_iter().enumerate().map(|(n, place)| async move {
-        let client = come(server, n, Some(place)).await?;
-        hear(client, 2 * EVENTS).await
-    });
-    let back = at_once(back).await?;
-    let took = (begun, begun.elapsed(), server.stage.used() - used);
-    drop(back);
-    Ok(took)
+    let mut there = try_join_all(there.into_iter().map(|client| hear(client, EVENTS))).await?;
+    let mut storms = Vec::new();
+    for before in 1..=STORMS {
+        let places: Vec<Place> = there.into_iter().map(|(client, numbers)| (client.session(), numbers)).collect();
+        tokio::time::sleep(AWAY).await;
+        publish(&mut publisher).await?;
+        let back = places.into_iter().enumerate().map(|(n, place)| async move {
+            let client = come(server, n, Some(place)).await?;
+            hear(client, (before + 1) * EVENTS).await
+        });
+        let (took, back) = storm(server, at_once(back)).await?;
+        storms.push(took);
+        there = back;
+    }
+    Ok(storms)
 }
 
 /// The same by clients that have nothing to go on from.
-async fn begin_anew(server: &Server, count: usize) -> io::Result<Storm> {
+async fn begin_anew(server: &Server, count: usize) -> io::Result<Vec<Storm>> {
     let open = || at_once((0..count).map(|_| Talker::open(&server.stage, Role::Subscriber, TOPIC, Shape::ONE)));
-    drop(open().await?);
-    tokio::time::sleep(AWAY).await;
-    let (begun, used) = (Instant::now(), server.stage.used());
-    let back = open().await?;
-    let took = (begun, begun.elapsed(), server.stage.used() - used);
-    drop(back);
-    Ok(took)
+    let mut there = open().await?;
+    let mut storms = Vec::new();
+    for _ in 0..STORMS {
+        drop(there);
+        tokio::time::sleep(AWAY).await;
+        let (took, back) = storm(server, open()).await?;
+        storms.push(took);
+        there = back;
+    }
+    Ok(storms)
 }
 
 async fn at_once<T>(all: impl Iterator<Item: Future<Output = io::Result<T>>>) -> io::Result<Vec<T>> {
