@@ -26,9 +26,11 @@ use bowline::{
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Quiet for so many of these waits in a row, everything has come. Many short ones, not a long one: a process that is stopped
-/// finds that its time is over when it goes on, though it has not listened for any of it.
-const QUIET: (u32, Duration) = (50, Duration::from_millis(100));
+/// Nothing in so many waits in a row: everything has come. Many short ones, not a long one: a process that is stopped finds that
+/// its time is over when it goes on, though it has not listened for any of it.
+const QUIET_WAITS: u32 = 50;
+/// One of them.
+const WAIT: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 struct Witness {
@@ -85,8 +87,8 @@ impl Witness {
     /// Reads until nothing comes any more after the time is over.
     async fn read(&self, mut reader: Reader, until: Instant) {
         let mut quiet = 0;
-        while quiet < QUIET.0 {
-            match timeout(QUIET.1, reader.next()).await {
+        while quiet < QUIET_WAITS {
+            match timeout(WAIT, reader.next()).await {
                 Ok(Some(item)) => {
                     quiet = 0;
                     if !self.saw(item) {

@@ -71,7 +71,7 @@ impl Actor {
         Self { client, arguments, program: program.to_owned(), proxy, child, stopped: None }
     }
 
-    /// Cuts its connections; how many there were.
+    /// Cuts its connections.
     fn cut(&self) -> Record {
         let sockets = self.proxy.cut();
         fault(format!("cut {}: {sockets} sockets", self.client), sockets > 0)
@@ -154,11 +154,11 @@ enum Wrong {
     Server,
 }
 
-/// What goes wrong within a few seconds, in an order by chance. Not what goes wrong next: dice have stopped one client for
-/// as long as a run lasts, and then nothing else is put to the test.
-fn deck() -> Vec<Wrong> {
+/// What goes wrong within a few seconds, in an order by chance. Only the order: a die that is thrown for each can come up the
+/// same all the time that a run lasts, and then nothing else is put to the test.
+fn deck() -> [Wrong; 10] {
     use Wrong::{Cut, Kill, Server, Stop};
-    let mut deck = vec![Cut, Cut, Cut, Cut, Cut, Kill, Kill, Stop, Stop, Server];
+    let mut deck = [Cut, Cut, Cut, Cut, Cut, Kill, Kill, Stop, Stop, Server];
     fastrand::shuffle(&mut deck);
     deck
 }
@@ -168,32 +168,28 @@ fn go_wrong(actors: &mut [Actor], server: &mut Option<Served>, address: SocketAd
     let mut faults = Vec::new();
     // The server is killed in the first half: afterwards logs are to be held against what was acknowledged.
     let (begun, mut server_kills) = (Instant::now(), 2);
-    let mut next = Vec::new();
-    while Instant::now() + Duration::from_secs(3) < end {
+    let in_time = |_: &Wrong| Instant::now() + Duration::from_secs(3) < end;
+    for wrong in std::iter::repeat_with(deck).flatten().take_while(in_time) {
         std::thread::park_timeout(Duration::from_millis(fastrand::u64(100..700)));
         actors.iter_mut().for_each(Actor::go_on);
         let bytes = server.as_ref().map_or(0, |server| server.resident_kib() * 1024);
         faults.push(observed(Op::Memory { bytes, limit: MEMORY }));
         let actor = &mut actors[fastrand::usize(..WITNESSES.len())];
-        let first_half = begun.elapsed() < end.saturating_duration_since(Instant::now());
-        if next.is_empty() {
-            next = deck();
-        }
-        match next.pop() {
-            Some(Wrong::Cut) => faults.push(actor.cut()),
-            Some(Wrong::Kill) => faults.push(actor.kill(end)),
-            Some(Wrong::Stop) if actor.stopped.is_none() => {
-                let most = end.saturating_duration_since(Instant::now());
-                faults.push(actor.stop(Duration::from_millis(fastrand::u64(200..5000)).min(most)));
+        let left = end.saturating_duration_since(Instant::now());
+        match wrong {
+            Wrong::Cut => faults.push(actor.cut()),
+            Wrong::Kill => faults.push(actor.kill(end)),
+            Wrong::Stop if actor.stopped.is_none() => {
+                faults.push(actor.stop(Duration::from_millis(fastrand::u64(200..5000)).min(left)));
             }
-            Some(Wrong::Server) if server_kills > 0 && first_half => {
+            Wrong::Server if server_kills > 0 && begun.elapsed() < left => {
                 server_kills -= 1;
                 drop(server.take());
                 std::thread::park_timeout(Duration::from_millis(fastrand::u64(..1500)));
                 *server = Some(serve(address));
                 faults.push(fault("kill -9 of the server".to_owned(), true));
             }
-            _ => {}
+            Wrong::Stop | Wrong::Server => {}
         }
     }
     while actors.iter().any(|actor| actor.stopped.is_some()) {

@@ -38,9 +38,7 @@ impl FanOut {
     pub const fn to(connections: usize, pace: Pace) -> Self {
         Self { connections, shape: Shape::ONE, stopped: 0, pace }
     }
-}
 
-impl FanOut {
     /// Opens connections, and begins with the first turn.
     pub(super) async fn start(self, stage: &Stage, topic: &str, tally: &Tally, jobs: &mut Jobs) -> io::Result<()> {
         let audience = Rc::new(Audience::default());

@@ -25,7 +25,7 @@ const AWAY: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 500;
 /// How often they leave and come back.
 const STORMS: u64 = 4;
-/// Longer than a storm may take.
+/// Longer than all of that may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So many come back, again and again. Bowline's resume, and each must get what it missed, once and in order; those of others
@@ -75,13 +75,13 @@ async fn resume(server: &Server, count: usize) -> io::Result<Vec<Storm>> {
     publish(&mut publisher).await?;
     let mut there = try_join_all(there.into_iter().map(|client| hear(client, EVENTS))).await?;
     let mut storms = Vec::new();
-    for before in 1..=STORMS {
+    for nth in 1..=STORMS {
         let places: Vec<Place> = there.into_iter().map(|(client, numbers)| (client.session(), numbers)).collect();
         tokio::time::sleep(AWAY).await;
         publish(&mut publisher).await?;
         let back = places.into_iter().enumerate().map(|(n, place)| async move {
             let client = come(server, n, Some(place)).await?;
-            hear(client, (before + 1) * EVENTS).await
+            hear(client, (1 + nth) * EVENTS).await
         });
         let (took, back) = storm(server, at_once(back)).await?;
         storms.push(took);
