@@ -32,11 +32,12 @@ pub use fuzzed::hold_guard;
 const FIRST_UPDATES: u32 = 100;
 /// More of them for each stream it opens: stock clients widen the window of each call.
 const UPDATES_PER_STREAM: u32 = 2;
-/// More of them for each DATA frame of ours, at most; a frame of a few bytes counts for less. Or a peer that opens its
-/// window a byte at a time would earn more by each such frame than it spends.
-const UPDATES_PER_DATA: u32 = 10;
-/// Bytes of a DATA frame that count for one.
+/// Bytes of our DATA that allow for one more: gRPC's C core may open both windows anew after each message it reads, however
+/// many of them came in one frame, and a message has five bytes before its first. A byte a frame allows for none, or a peer
+/// that opens its window a byte at a time would be allowed what it does.
 const BYTES_PER_UPDATE: u32 = 4;
+/// Of what is allowed, no more is kept: or a long good life would allow for a long flood.
+const MOST_UPDATES: u32 = 1_000_000;
 
 /// Codes of RST_STREAM that say that all is well with the peer: NO_ERROR, INTERNAL_ERROR, CANCEL.
 const NOT_THE_PEERS_FAULT: [u32; 3] = [0, 2, 8];
@@ -163,7 +164,7 @@ impl Guard {
             kind::DATA => Ok(()),
             kind::HEADERS => {
                 self.last_stream = self.last_stream.max(head.stream);
-                self.updates = self.updates.saturating_add(UPDATES_PER_STREAM);
+                self.allow_updates(UPDATES_PER_STREAM);
                 Ok(())
             }
             kind::CONTINUATION => {
@@ -201,6 +202,10 @@ impl Guard {
         is_due
     }
 
+    fn allow_updates(&mut self, more: u32) {
+        self.updates = self.updates.saturating_add(more).min(MOST_UPDATES);
+    }
+
     fn reset(&mut self, now: &impl Fn() -> Instant) -> Result<(), End> {
         if self.resets.take(now()) { Ok(()) } else { Err(End::TooManyResets) }
     }
@@ -212,8 +217,7 @@ impl Guard {
             Seen::Head(head) => match head.kind {
                 kind::DATA => {
                     self.pings.spoke();
-                    let earned = (head.length / BYTES_PER_UPDATE).min(UPDATES_PER_DATA);
-                    self.updates = self.updates.saturating_add(earned);
+                    self.allow_updates(head.length / BYTES_PER_UPDATE);
                 }
                 kind::HEADERS => self.pings.spoke(),
                 kind::PING if !head.is_ack() => self.unanswered.0 = self.unanswered.0.saturating_add(1),

@@ -121,6 +121,27 @@ fn what_answers_us_is_no_glitch() {
 }
 
 #[test]
+fn windows_opened_message_by_message_are_no_glitch_however_many_came_in_a_frame() {
+    let (mut bench, message, in_a_frame) = (Bench::new(), 9, 1800);
+    let update = frame(kind::WINDOW_UPDATE, 0, 1, &9_u32.to_be_bytes());
+    for _ in 0..10 {
+        bench.says(&frame(kind::DATA, 0, 1, &vec![0; message * in_a_frame]));
+        assert_eq!(bench.hears(&[update.clone(), update.clone()].concat().repeat(in_a_frame)), None);
+    }
+    assert_eq!(bench.guard.debts(bench.now), Debts::default());
+}
+
+#[test]
+fn however_much_a_peer_has_been_sent_it_may_open_windows_no_more_than_a_million_times_for_it() {
+    let (mut bench, most) = (Bench::new(), MOST_UPDATES as usize);
+    for _ in 0..1000 {
+        bench.says(&frame(kind::DATA, 0, 1, &[0; 16_384]));
+    }
+    let update = frame(kind::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes());
+    assert_eq!(bench.endures(most + 1001, &update), (most + 1000, Some(End::TooManyGlitches)));
+}
+
+#[test]
 fn a_window_opened_byte_by_byte_earns_nothing() {
     let mut bench = Bench::new();
     let update = frame(kind::WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes());
