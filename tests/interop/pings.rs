@@ -1,5 +1,5 @@
-//! Stock clients that ping: for their keepalive, and to find out how much a connection can carry. The guard judges them as
-//! grpc-go's own server does, or they would not understand each other.
+//! Stock clients that ping, for their keepalive and to find out how much a connection can carry; and that open their windows.
+//! The guard judges them as grpc-go's own server does, or they would not understand each other.
 //!
 //! Keepalive is tested with every time a tenth of what it is between real ones. `BOWLINE_REAL_TIME=1` takes the real ones,
 //! and minutes. Stock grpc-go pings no more often than every 10 s, whatever it is told: a second is 10 s to it, and the
@@ -25,6 +25,11 @@ const BEFORE_STRIKE: usize = 4;
 const LIVES: usize = 4;
 /// PINGs that have to be there, or nothing was shown: as many as would be too many, were it not for what comes between.
 const PROBES: usize = BEFORE_STRIKE;
+/// By how much a server is late that is busy; then its answers to all that came meanwhile share their frames.
+const LATE: Duration = Duration::from_millis(100);
+/// WINDOW_UPDATEs for each DATA frame that have to be there, or nothing was shown: a client that opens its windows once or
+/// twice for a frame does not come near.
+const UPDATES: u64 = 20;
 /// Messages, each way and all together, that have to be there: what a debug build on a busy machine does in a moment.
 const MESSAGES: u64 = 10_000;
 
@@ -133,11 +138,12 @@ fn is_never_struck(server: &Served, relay: &Relay, said: &str) {
     let [sent, received, events, millis] = numbers[..] else { panic!("{line}") };
     let rate = |count: u64| count * 1000 / millis.max(1);
     println!(
-        "{} messages/s sent, {} received with {} events/s, for {millis} ms; {pings} probes, DATA frames {:?}",
+        "{} messages/s sent, {} received with {} events/s, for {millis} ms; {pings} probes, DATA frames {:?}, WINDOW_UPDATEs {:?}",
         rate(sent),
         rate(received),
         rate(events),
-        talks.iter().map(|talk| talk.data).collect::<Vec<_>>()
+        talks.iter().map(|talk| talk.data).collect::<Vec<_>>(),
+        talks.iter().map(|talk| talk.updates).collect::<Vec<_>>(),
     );
     assert!(sent + received + events >= MESSAGES, "{line}");
 }
@@ -162,4 +168,16 @@ fn a_python_client_that_probes_its_bandwidth_under_load_is_never_struck() {
     let relay = Relay::before(server.address);
     let output = run(python.arg("load.py").env("BOWLINE_ADDRESS", relay.address.to_string()));
     is_never_struck(&server, &relay, &String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn a_python_client_that_opens_its_windows_for_each_message_is_never_struck() {
+    let Some(mut python) = programs::python() else { return };
+    let server = server();
+    let relay = Relay::with_pauses(server.address, LATE);
+    let output = run(python.arg("load.py").env("BOWLINE_ADDRESS", relay.address.to_string()));
+    is_never_struck(&server, &relay, &String::from_utf8_lossy(&output.stdout));
+    let talks = relay.talks();
+    let of_all = |count: fn(&Talk) -> u64| talks.iter().map(count).sum::<u64>();
+    assert!(of_all(|talk| talk.updates) >= UPDATES * of_all(|talk| talk.data.1), "{talks:?}");
 }

@@ -22,6 +22,8 @@ pub struct Talk {
     pub pings: Vec<Instant>,
     /// DATA frames of the client, and of the server.
     pub data: (u64, u64),
+    /// WINDOW_UPDATEs of the client.
+    pub updates: u64,
     /// How the server called for calm, if it did.
     pub called_for_calm: Option<String>,
 }
@@ -44,12 +46,17 @@ pub struct Relay {
 impl Relay {
     /// In front of a server.
     pub fn before(server: SocketAddr) -> Self {
+        Self::with_pauses(server, Duration::ZERO)
+    }
+
+    /// In front of a server that hears its client so long after it spoke, and then much at once: as a busy one does.
+    pub fn with_pauses(server: SocketAddr, pause: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (address, talks) = (listener.local_addr().expect("an address"), Arc::<Mutex<Vec<Talk>>>::default());
         let noted = talks.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                carry(client, server, &noted);
+                carry(client, server, pause, &noted);
             }
         });
         Self { address, talks }
@@ -61,7 +68,7 @@ impl Relay {
     }
 }
 
-fn carry(client: TcpStream, server: SocketAddr, talks: &Arc<Mutex<Vec<Talk>>>) {
+fn carry(client: TcpStream, server: SocketAddr, pause: Duration, talks: &Arc<Mutex<Vec<Talk>>>) {
     // A server that is gone is the end of the test, which says so itself.
     let Ok(server) = TcpStream::connect(server) else { return };
     for socket in [&client, &server] {
@@ -76,17 +83,18 @@ fn carry(client: TcpStream, server: SocketAddr, talks: &Arc<Mutex<Vec<Talk>>>) {
     let (to_server, to_client) = (again(&server), again(&client));
     let (of_client, of_server) = (talks.clone(), talks.clone());
     thread::spawn(move || {
-        pass(client, to_server, PREFACE.len(), |frame| {
+        pass(client, to_server, PREFACE.len(), pause, |frame| {
             let talk = &mut of_client.lock()[number];
             match frame.kind {
                 kind::PING if !frame.is(kind::PING, flag::ACK) => talk.pings.push(Instant::now()),
                 kind::DATA => talk.data.0 += 1,
+                kind::WINDOW_UPDATE => talk.updates += 1,
                 _ => {}
             }
         });
     });
     thread::spawn(move || {
-        pass(server, to_client, 0, |frame| {
+        pass(server, to_client, 0, Duration::ZERO, |frame| {
             let talk = &mut of_server.lock()[number];
             match frame.kind {
                 kind::DATA => talk.data.1 += 1,
@@ -100,10 +108,12 @@ fn carry(client: TcpStream, server: SocketAddr, talks: &Arc<Mutex<Vec<Talk>>>) {
     });
 }
 
-/// Passes on one direction, to its end, and shows each frame in it.
-fn pass(mut from: TcpStream, mut to: TcpStream, preface: usize, mut show: impl FnMut(&Frame)) {
-    let (mut buffer, mut unread, mut preface) = (vec![0; 64 << 10], BytesMut::new(), preface);
+/// Passes on one direction to its end, each piece after a pause, and shows each frame in it.
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, which no runtime uses")]
+fn pass(mut from: TcpStream, mut to: TcpStream, mut preface: usize, pause: Duration, mut show: impl FnMut(&Frame)) {
+    let (mut buffer, mut unread) = (vec![0; 64 << 10], BytesMut::new());
     while let Ok(length @ 1..) = from.read(&mut buffer) {
+        thread::sleep(pause);
         if to.write_all(&buffer[..length]).is_err() {
             break;
         }
