@@ -192,7 +192,8 @@ async fn one(kind: &Kind, plan: &Plan, pass: usize) -> Result<Option<Row>> {
         let label = if plan.control && who == Who::Bowline { "control" } else { label };
         let who = if plan.control && who == Who::Bowline { Who::Tonic } else { who };
         if plan.programs.file(who)?.is_some() {
-            let measured = Measured { programs: &plan.programs, who, task, server: None, running: None };
+            let measured =
+                Measured { programs: &plan.programs, who, task, server: None, running: None, opened: Vec::new() };
             all.push((measured, Column { label: label.to_owned(), rounds: Vec::new() }));
         }
     }

@@ -42,6 +42,8 @@ pub enum Task {
     Many(Work),
     /// Publishes to one topic that keeps so many events, and has them.
     History(usize),
+    /// CPU time of so many more connections, to those of the rounds before.
+    Opening(usize),
     /// Memory of so many connections.
     Connections { count: usize, shape: Shape },
     /// Memory of so many more sessions on each of so many connections.
@@ -72,6 +74,8 @@ pub struct Measured<'a> {
     pub server: Option<Server>,
     /// Begun when it first has its turn. Nobody else works meanwhile.
     pub running: Option<Running>,
+    /// Those of [`Task::Opening`].
+    pub opened: Vec<Talker>,
 }
 
 impl Measured<'_> {
@@ -95,6 +99,11 @@ impl Measured<'_> {
                 let work = Work::Publish { connections: 1, sessions: 1, window: WINDOW };
                 Ok(of_traffic(&self.turn(work, &[], "history", clock).await?, false))
             }
+            Task::Opening(count) => {
+                let (figures, opened) = idle::opening(self.server(&[])?, count).await?;
+                self.opened.extend(opened);
+                Ok(figures)
+            }
             Task::Connections { count, shape } => {
                 let files = shape.tls.map(|_| Files::new());
                 let server = self.programs.start(self.who, &[], files.as_ref())?;
@@ -113,12 +122,17 @@ impl Measured<'_> {
         self.programs.start(self.who, settings, None)
     }
 
-    async fn turn(&mut self, work: Work, settings: &[(&str, &str)], topic: &str, clock: Clock) -> Result<Sample> {
+    /// The one that lives through all rounds.
+    fn server(&mut self, settings: &[(&str, &str)]) -> Result<&Server> {
         if self.server.is_none() {
             self.server = Some(self.new_server(settings)?);
         }
+        self.server.as_ref().context("a server")
+    }
+
+    async fn turn(&mut self, work: Work, settings: &[(&str, &str)], topic: &str, clock: Clock) -> Result<Sample> {
         if self.running.is_none() {
-            let server = self.server.as_ref().context("a server")?;
+            let server = self.server(settings)?;
             self.running = Some(work.begin(&server.stage, topic).await?);
         }
         let running = self.running.as_mut().context("its connections")?;

@@ -1,4 +1,4 @@
-//! What connections and sessions cost on which nothing happens.
+//! What connections and sessions cost to open, and while nothing happens on them.
 
 use std::{io, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     contenders::{Server, Who},
     figures::{Figures, figure},
     talker::{Dialect as _, Numbers, Role, Shape, Talker},
-    work::{Jobs, until},
+    work::{Jobs, stay_awake, until},
 };
 
 /// After this a server has done what it does for those who have come.
@@ -22,17 +22,25 @@ const SPREAD: Duration = Duration::from_secs(5);
 /// Resident memory of each of so many connections.
 pub async fn connections(server: &Server, count: usize, shape: Shape) -> io::Result<Figures> {
     let before = server.stage.resident_kib();
-    let begun = Instant::now();
     let held = open(server, shape, count).await?;
-    let took = begun.elapsed();
     tokio::time::sleep(SETTLE).await;
     let grown = server.stage.resident_kib().saturating_sub(before);
     drop(held);
-    Ok(vec![
-        figure("KiB", grown as f64 / count as f64),
-        figure("opened a second", count as f64 / took.as_secs_f64()),
-        figure("before the first, MiB", before as f64 / 1024.0),
-    ])
+    Ok(vec![figure("KiB", grown as f64 / count as f64), figure("before the first, MiB", before as f64 / 1024.0)])
+}
+
+/// CPU time of each of so many connections that are opened; and these, for as long as the server is to have them.
+pub async fn opening(server: &Server, count: usize) -> io::Result<(Figures, Vec<Talker>)> {
+    let mut awake = Jobs::new();
+    stay_awake(&mut awake);
+    let (begun, used) = (Instant::now(), server.stage.used());
+    let opened = open(server, Shape::ONE, count).await?;
+    let (used, took) = (server.stage.used() - used, begun.elapsed());
+    let figures = vec![
+        figure("CPU µs", used.as_secs_f64() * 1e6 / count as f64),
+        figure("per second", count as f64 / took.as_secs_f64()),
+    ];
+    Ok((figures, opened))
 }
 
 /// Resident memory of each receiver beyond the first of its connection.

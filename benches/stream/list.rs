@@ -45,6 +45,8 @@ const BOTH_WAYS: &[Who] = &[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, 
 const TO_MANY: &[Who] = &[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Centrifugo, Who::Send];
 /// Who has many receivers on one connection.
 const SHARED: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats];
+/// Who lets in crowds.
+const CROWDED: &[Who] = &[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, Who::Nats];
 /// Who speaks TLS.
 const SECURED: &[Who] = &[Who::Bowline, Who::Tonic, Who::GrpcGo, Who::Nats, Who::Centrifugo];
 
@@ -164,6 +166,13 @@ pub const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        name: "opening",
+        says: "128 more connections, 64 of them on their way at any moment, each with a session or what others have for it",
+        of: "server CPU for each, µs",
+        rounds: ANY,
+        contenders: || each(CROWDED, Task::Opening(128)),
+    },
+    Kind {
         name: "idle-connections",
         says: "5,000 connections, each with a session or what others have for it, which has said one word each way",
         of: "resident memory for each, KiB",
@@ -218,7 +227,7 @@ pub const KINDS: &[Kind] = &[
                events they missed; those of others begin anew",
         of: "server CPU for each, µs",
         rounds: 12,
-        contenders: || each(&[Who::Bowline, Who::Guided, Who::Tonic, Who::GrpcGo, Who::Nats], Task::Storm(5000)),
+        contenders: || each(CROWDED, Task::Storm(5000)),
     },
 ];
 

@@ -40,7 +40,8 @@ impl Spread {
     fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
-        Self { median: values[values.len() / 2], least: values[0], most: values[values.len() - 1] }
+        let last = values.len() - 1;
+        Self { median: values[last / 2].midpoint(values[values.len() / 2]), least: values[0], most: values[last] }
     }
 
     fn text(self) -> String {
