@@ -34,6 +34,9 @@ mod served;
 #[path = "../tests/cluster/servers.rs"]
 #[allow(dead_code, reason = "nobody is parted here")]
 mod servers;
+#[path = "../tests/support/signals.rs"]
+#[allow(dead_code, reason = "nobody is told anything here")]
+mod signals;
 #[path = "stream/socket.rs"]
 mod socket;
 #[path = "stream/stage.rs"]

@@ -27,6 +27,8 @@ mod hpack;
 mod scorecard;
 #[path = "support/served.rs"]
 mod served;
+#[path = "support/signals.rs"]
+mod signals;
 #[path = "attack/stock.rs"]
 mod stock;
 #[path = "support/tokens.rs"]

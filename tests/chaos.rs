@@ -13,6 +13,8 @@ mod proxy;
 #[path = "support/served.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod served;
+#[path = "support/signals.rs"]
+mod signals;
 
 use std::{
     fs::File,
@@ -99,8 +101,7 @@ impl Actor {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        signals::send(self.child.id(), name);
     }
 }
 

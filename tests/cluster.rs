@@ -31,6 +31,8 @@ mod served;
 #[path = "cluster/servers.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod servers;
+#[path = "support/signals.rs"]
+mod signals;
 
 use std::{collections::BTreeMap, fs::File, path::Path, time::Duration};
 

@@ -24,6 +24,10 @@ use crate::{
 #[path = "../../tests/support/nats.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests outside of the library")]
 pub(super) mod served;
+#[cfg(feature = "nats")]
+#[path = "../../tests/support/signals.rs"]
+#[allow(unreachable_pub, reason = "shared with tests outside of the library")]
+mod signals;
 
 const LIMITS: Limits = Limits {
     max_events: 100,

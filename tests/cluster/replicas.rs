@@ -5,7 +5,7 @@ use std::{process::Command, time::Duration};
 use bowline::lifecycle::Tasks;
 use tokio::time::{Instant, sleep};
 
-use crate::{balancer::Balancer, relay::Relay, served::Served, servers::Servers};
+use crate::{balancer::Balancer, relay::Relay, served::Served, servers::Servers, signals};
 
 const RULES: &str = r#"[{ pattern = "state.>", class = "state" }, { pattern = ">" }]"#;
 /// Longer than a replica may take to leave.
@@ -98,8 +98,7 @@ impl Replica {
     }
 
     pub fn signal(&self, name: &str) {
-        let id = self.served().child.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        signals::send(self.served().child.id(), name);
     }
 
     /// What it says to NATS, and what NATS says to it, goes no further, or goes on.

@@ -45,6 +45,9 @@ mod secrets;
 mod served;
 mod sessions;
 mod shutdown;
+#[path = "../support/signals.rs"]
+#[allow(unreachable_pub, reason = "shared with tests that are crates of their own")]
+mod signals;
 mod support;
 mod tls;
 #[path = "../support/tokens.rs"]

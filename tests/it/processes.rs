@@ -7,7 +7,10 @@ use std::{
 
 use tokio::process::{Child, Command};
 
-use crate::support::{Settings, TestServer, eventually, within};
+use crate::{
+    signals,
+    support::{Settings, TestServer, eventually, within},
+};
 
 /// A process that is stopped is found out within about 0.6 s.
 const SHORT: Settings<'_> = &[("registry.receive_timeout", "200ms"), ("registry.probe_timeout", "400ms")];
@@ -20,9 +23,8 @@ fn bowline(server: &TestServer, home: &Path, args: &[&str]) -> Command {
     command
 }
 
-async fn signal(child: &Child, name: &str) {
-    let id = child.id().expect("still running").to_string();
-    assert!(Command::new("kill").args([name, &id]).status().await.unwrap().success());
+fn signal(child: &Child, name: &str) {
+    signals::send(child.id().expect("still running"), name);
 }
 
 async fn ended(child: Child) -> Output {
@@ -47,12 +49,12 @@ async fn a_reader_that_is_stopped_is_given_up_and_misses_nothing_once_it_goes_on
         expected.extend(batch);
         eventually("it was printed", || printed().len() == expected.len()).await;
 
-        signal(&reader, "-STOP").await;
+        signal(&reader, "-STOP");
         server.emptied().await;
         let batch: Vec<_> = (15..30).map(|n| format!("{round} {n}")).collect();
         server.store("t", &batch).await;
         expected.extend(batch);
-        signal(&reader, "-CONT").await;
+        signal(&reader, "-CONT");
         eventually("what was missed was printed", || printed().len() == expected.len()).await;
     }
     ended(reader).await;
@@ -72,9 +74,9 @@ async fn a_publisher_that_is_stopped_stores_every_line_once_once_it_goes_on() {
     let publisher = bowline(&server, home.path(), &publish).spawn().unwrap();
     for stored in [200, 700] {
         eventually("some of it was stored", || server.metrics().events_published.get() > stored).await;
-        signal(&publisher, "-STOP").await;
+        signal(&publisher, "-STOP");
         server.emptied().await;
-        signal(&publisher, "-CONT").await;
+        signal(&publisher, "-CONT");
     }
     ended(publisher).await;
     let history = ended(bowline(&server, home.path(), &["history", "t"]).spawn().unwrap()).await;

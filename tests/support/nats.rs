@@ -13,6 +13,8 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use super::signals;
+
 /// Longer than a server takes to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -155,8 +157,7 @@ impl NatsServer {
 
     /// Sends it a signal, by its name: `-STOP`, `-CONT`, `-TERM`.
     pub fn signal(&self, name: &str) {
-        let id = self.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().expect("a signal").success());
+        signals::send(self.id(), name);
     }
 
     /// Has it leave in its own time.

@@ -1,6 +1,6 @@
 //! Messages that are more than they seem, and many small ones that are no attack.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use bowline::proto::v1::{Flow, Heartbeat, Hello, OpenSession, StreamDataRequest, stream_data_request::Frame};
 use prost::Message as _;
@@ -11,7 +11,7 @@ use crate::{
     arena::Arena,
     cases::requests::{call, reset_of, stream_call, with},
     frames::{self, flag, kind},
-    hpack,
+    hpack, signals,
     wire::{PATIENCE, Seen, Wire},
 };
 
@@ -166,6 +166,5 @@ pub async fn honest_acks(arena: &Arena) -> Verdict {
 }
 
 fn signal(arena: &Arena, name: &str) {
-    let process = arena.server.child.id().to_string();
-    assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
+    signals::send(arena.server.child.id(), name);
 }

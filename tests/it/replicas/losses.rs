@@ -12,6 +12,7 @@ use super::{
 use crate::{
     nats::NatsServer,
     served::Served,
+    signals,
     support::{
         Settings, TestClient, assert_failure, earliest, hello, named, open, payloads, present, publish, scoped, with,
         within,
@@ -39,11 +40,6 @@ async fn enter(address: SocketAddr, client_id: &str) -> TestClient {
     client.send(hello(client_id)).await;
     client.welcomed().await;
     client
-}
-
-fn signal(served: &Served, name: &str) {
-    let sent = Command::new("kill").args([name, &served.child.id().to_string()]).status();
-    assert!(sent.is_ok_and(|status| status.success()), "kill {name}");
 }
 
 fn member(topic: &str, info: &str) -> OpenSession {
@@ -94,14 +90,14 @@ async fn a_replica_that_was_stopped_finds_that_its_sessions_are_gone_and_stores_
     bob.publish(publish(1, 1, "one")).await;
     bob.settled().await;
 
-    signal(&stopped, "-STOP");
+    signals::send(stopped.child.id(), "-STOP");
     // The first may be told to be the repeat of what its client publishes elsewhere, if it comes to that.
     let late = [bob.ask(publish(1, 2, "two")).await, bob.ask(publish(1, 3, "late")).await];
     let mut elsewhere = connect(&one, "bob").await;
     assert_eq!(elsewhere.open(named(1, "chat", "desk")).await.attach, 2);
     assert!(elsewhere.publish(publish(1, 2, "two")).await.failure.is_none());
     assert_eq!(next(&mut members).await, "-alice desk");
-    signal(&stopped, "-CONT");
+    signals::send(stopped.child.id(), "-CONT");
 
     assert_failure(alice.closed().await.failure.as_ref(), Code::Unavailable, "BROKER");
     // Once it is told who has the session, it refuses the later one at once, while the first may be under way.

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::{
-    process::{Child, Command},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tonic::Code;
 
 use crate::{
     served::Served,
-    support::{TestClient, eventually, hello, within},
+    signals,
+    support::{TestClient, eventually, hello},
 };
 
 fn served(grace: &str) -> Served {
@@ -18,9 +16,8 @@ fn served(grace: &str) -> Served {
     Served::bowline(program, &[("BOWLINE__DRAIN__GRACE", grace)])
 }
 
-async fn signal(served: &Served, name: &str) {
-    let kill: std::io::Result<Child> = Command::new("kill").args([name, &served.child.id().to_string()]).spawn();
-    assert!(within("kill", kill.unwrap().wait()).await.unwrap().success());
+fn signal(served: &Served, name: &str) {
+    signals::send(served.child.id(), name);
 }
 
 async fn exit_code(served: &mut Served) -> i32 {
@@ -45,7 +42,7 @@ async fn a_signal_to_stop_drains_the_program_and_it_exits_with_zero() {
     for name in ["-TERM", "-INT"] {
         let mut server = served("20s");
         let mut client = connected(&server).await;
-        signal(&server, name).await;
+        signal(&server, name);
         client.drain().await;
         client.half_close();
         client.ended_well().await;
@@ -57,7 +54,7 @@ async fn a_signal_to_stop_drains_the_program_and_it_exits_with_zero() {
 async fn a_program_nobody_is_connected_to_exits_at_once() {
     let mut server = served("20s");
     let begun = Instant::now();
-    signal(&server, "-TERM").await;
+    signal(&server, "-TERM");
     assert_eq!(exit_code(&mut server).await, 0);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
@@ -66,7 +63,7 @@ async fn a_program_nobody_is_connected_to_exits_at_once() {
 async fn a_client_that_stays_is_closed_when_its_time_is_over() {
     let mut server = served("300ms");
     let mut client = connected(&server).await;
-    signal(&server, "-TERM").await;
+    signal(&server, "-TERM");
     client.ended_with(Code::Unavailable, "DRAINING").await;
     assert_eq!(exit_code(&mut server).await, 0);
 }
@@ -75,9 +72,9 @@ async fn a_client_that_stays_is_closed_when_its_time_is_over() {
 async fn a_second_signal_skips_the_waiting() {
     let mut server = served("20s");
     let mut client = connected(&server).await;
-    signal(&server, "-TERM").await;
+    signal(&server, "-TERM");
     client.drain().await;
-    signal(&server, "-TERM").await;
+    signal(&server, "-TERM");
     client.ended_with(Code::Unavailable, "DRAINING").await;
     assert_eq!(exit_code(&mut server).await, 0);
 }
