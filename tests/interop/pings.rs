@@ -29,7 +29,7 @@ const PROBES: usize = BEFORE_STRIKE;
 const LATE: Duration = Duration::from_millis(100);
 /// WINDOW_UPDATEs for each DATA frame that have to be there, or nothing was shown: a client that opens its windows once or
 /// twice for a frame does not come near.
-const UPDATES: u64 = 20;
+const UPDATES: u64 = 5;
 /// Messages, each way and all together, that have to be there: what a debug build on a busy machine does in a moment.
 const MESSAGES: u64 = 10_000;
 
