@@ -93,9 +93,9 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "fan-out-paced",
         says: "30 events a second to 1,000 connections, whatever has become of those before; waits are of each delivery, in \
-               15 rounds of a second",
+               30 rounds of a second",
         of: PER_DELIVERY,
-        rounds: 15,
+        rounds: 30,
         contenders: || {
             let work = Work::FanOut(FanOut::to(1000, Pace::Every(Duration::from_nanos(33_333_333))));
             each(ALL, Task::Anew { work, length: Duration::from_secs(1) })
@@ -218,7 +218,7 @@ pub const KINDS: &[Kind] = &[
         name: "start",
         says: "from the start of the process to the first answer to a client",
         of: "ms",
-        rounds: 40,
+        rounds: 120,
         contenders: || each(&[Who::Bowline, Who::GrpcGo, Who::Nats, Who::Centrifugo], Task::Start),
     },
     Kind {
