@@ -23,6 +23,8 @@ mod proxies;
 mod relay;
 #[path = "support/served.rs"]
 mod served;
+#[path = "support/signals.rs"]
+mod signals;
 #[path = "support/tools.rs"]
 mod tools;
 
@@ -164,7 +166,7 @@ fn grpcurl_watches_the_health_of_a_server_until_it_leaves() {
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let mut status = || lines.by_ref().map(|line| line.expect("text")).find(|line| line.contains("status"));
     assert_eq!(status().expect("a status").trim(), r#""status": "SERVING""#);
-    run(Command::new("kill").args(["-TERM", &server.child.id().to_string()]));
+    signals::send(server.child.id(), "-TERM");
     assert_eq!(status().expect("a status").trim(), r#""status": "NOT_SERVING""#);
     assert_eq!(status(), None, "the watch ends");
     assert!(child.wait().expect("grpcurl ends").success());

@@ -38,9 +38,7 @@ mod served;
 #[path = "cluster/servers.rs"]
 #[allow(dead_code, reason = "nobody is parted here")]
 mod servers;
-#[cfg(feature = "nats")]
 #[path = "support/signals.rs"]
-#[allow(dead_code, reason = "nobody is told anything here")]
 mod signals;
 #[path = "rollout/unruly.rs"]
 mod unruly;

@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::served::Served;
+use crate::{served::Served, signals};
 
 /// Longest time for anything here.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -99,9 +99,8 @@ impl Server {
     }
 }
 
-async fn signal(child: &Child, name: &str) {
-    let id = child.id().expect("still running").to_string();
-    assert!(Command::new("kill").args([name, &id]).status().await.unwrap().success());
+fn signal(child: &Child, name: &str) {
+    signals::send(child.id().expect("still running"), name);
 }
 
 /// The next line a running command prints.

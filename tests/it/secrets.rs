@@ -19,6 +19,7 @@ use tokio::process::{Child, Command};
 use crate::{
     collector::{Collector, Manner},
     pki::{Authority, Volume},
+    signals,
     support::{
         LIMIT, RawCall, Settings, TestClient, ask, close, event, get, grpc_message, hello, open, present, put, with,
         within,
@@ -146,8 +147,7 @@ impl Chatty {
 
     /// Ends it in order; all that it has logged.
     async fn end(mut self) -> String {
-        let id = self.child.id().expect("still running").to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        signals::send(self.child.id().expect("still running"), "-TERM");
         within("the end of the server", self.child.wait()).await.unwrap();
         fs::read_to_string(self.log.path()).unwrap()
     }

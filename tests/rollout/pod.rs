@@ -13,6 +13,7 @@ use crate::{
     admin::Admin,
     balancer::Balancer,
     served::{SETTINGS, Served},
+    signals,
 };
 
 /// `preStop: sleep`, so that the endpoints are known to have gone before the server hears of it.
@@ -135,8 +136,7 @@ impl Pod {
         let begun = Instant::now();
         let ((), ()) = tokio::join!(balancer.forget(self.address()), sleep(PRE_STOP));
         told();
-        let id = self.served.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        signals::send(self.served.child.id(), "-TERM");
         let admin = Admin::of(&self.served);
         let mut drain = serde_json::Value::Null;
         loop {

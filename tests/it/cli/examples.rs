@@ -98,7 +98,7 @@ async fn players_vanish_when_they_leave_and_when_they_are_lost() {
     let (bob, _seen_by_bob) = start(&server, "game", &["bob"]);
     let (mut carol, _seen_by_carol) = start(&server, "game", &["carol"]);
     prints(&mut seen, &["+ alice", "+ bob", "+ carol"]).await;
-    signal(&bob, "-INT").await;
+    signal(&bob, "-INT");
     prints(&mut seen, &["- bob"]).await;
     carol.kill().await.unwrap();
     prints(&mut seen, &["- carol"]).await;
@@ -124,7 +124,7 @@ async fn an_answer_is_read_from_its_beginning_and_is_cancelled_when_nobody_liste
     let long = (0..10_000).map(|n| n.to_string()).collect::<Vec<_>>().join("\n ");
     let (asking, mut words) = start(&server, "tokens", &["ask", &long]);
     next_line(&mut words).await;
-    signal(&asking, "-INT").await;
+    signal(&asking, "-INT");
     let topic = stderr(&ended(asking).await).lines().next().unwrap().to_owned();
     prints(&mut told, &[&format!("{topic} cancelled")]).await;
     let rest = run(&server, "tokens", &["join", &topic]).await;
@@ -167,7 +167,7 @@ async fn a_file_arrives_whole_whoever_is_killed_on_the_way() {
     reaches(&out, 120).await;
 
     // Paused, it takes no more than it had credit for; the sender waits with it.
-    signal(&receiver, "-USR1").await;
+    signal(&receiver, "-USR1");
     let mut at = place(&out);
     loop {
         sleep(Duration::from_millis(500)).await;
@@ -176,7 +176,7 @@ async fn a_file_arrives_whole_whoever_is_killed_on_the_way() {
         }
     }
     assert!(at < 300 && sender.try_wait().unwrap().is_none(), "{at}");
-    signal(&receiver, "-USR1").await;
+    signal(&receiver, "-USR1");
 
     reaches(&out, 300).await;
     server.restart();

@@ -123,11 +123,11 @@ async fn presence_lists_and_follows_who_is_there() {
     let row = stdout(&server.run(&["presence", "room"]).await);
     assert!(row.starts_with("alice ") && row.ends_with("  at work\n"), "{row}");
 
-    signal(&member, "-INT").await;
+    signal(&member, "-INT");
     assert_eq!(code(&ended(member).await), 130);
     let left: serde_json::Value = serde_json::from_str(&next_line(&mut moves).await).unwrap();
     assert_eq!(about(&left["left"]), expected);
-    signal(&following, "-INT").await;
+    signal(&following, "-INT");
     assert_eq!(code(&ended(following).await), 130);
 }
 

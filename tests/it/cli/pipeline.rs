@@ -123,7 +123,7 @@ async fn an_interrupt_ends_a_reader_even_if_nobody_takes_its_output() {
         let mut first = [0; 1];
         let mut output = reader.stdout.take().unwrap();
         output.read_exact(&mut first).await.unwrap();
-        signal(&reader, name).await;
+        signal(&reader, name);
         assert_eq!(code(&ended(reader).await), expected);
         drop(output);
     }
