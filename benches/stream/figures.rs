@@ -35,8 +35,9 @@ pub fn figure(what: &'static str, value: f64) -> Figure {
 pub enum Task {
     /// On the same connections in all rounds.
     Work(Work),
-    /// On new ones in each, to the same server, for longer: for work that is judged by its waits, of which there have to be
-    /// enough, and by those who have stopped reading, who are given up in time.
+    /// The same for longer: for work that is judged by its waits, of which there have to be enough.
+    Long { work: Work, length: Duration },
+    /// The same on new ones in each, to the same server: whoever has stopped reading is given up in time.
     Anew { work: Work, length: Duration },
     /// On the same, to a server that allows one address as many topics as it likes.
     Many(Work),
@@ -85,6 +86,9 @@ impl Measured<'_> {
             Task::Work(work) => {
                 let sample = self.turn(work, &[], topic, clock).await?;
                 Ok(of_traffic(&sample, matches!(work, Work::PingPong)))
+            }
+            Task::Long { work, length } => {
+                Ok(of_traffic(&self.turn(work, &[], topic, Clock { length, ..clock }).await?, true))
             }
             Task::Anew { work, length } => {
                 self.running = None;

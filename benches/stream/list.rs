@@ -93,12 +93,12 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "fan-out-paced",
         says: "30 events a second to 1,000 connections, whatever has become of those before; waits are of each delivery, in \
-               30 rounds of a second",
+               90 rounds of a second",
         of: PER_DELIVERY,
-        rounds: 30,
+        rounds: 90,
         contenders: || {
             let work = Work::FanOut(FanOut::to(1000, Pace::Every(Duration::from_nanos(33_333_333))));
-            each(ALL, Task::Anew { work, length: Duration::from_secs(1) })
+            each(ALL, Task::Long { work, length: Duration::from_secs(1) })
         },
     },
     Kind {
@@ -125,10 +125,10 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "stopped-readers",
-        says: "64 events at once to 800 connections, beside which 200 have stopped reading, or none is, in 15 rounds of two \
+        says: "64 events at once to 800 connections, beside which 200 have stopped reading, or none is, in 36 rounds of two \
                seconds",
         of: PER_DELIVERY,
-        rounds: 15,
+        rounds: 36,
         contenders: || {
             let beside = |label, stopped| Contender {
                 label,
@@ -208,10 +208,10 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "idle-cpu",
-        says: "60 s of 5,000 connections on which nothing happens but heartbeats: Bowline's every 20 s, answered, \
+        says: "40 s of 5,000 connections on which nothing happens but heartbeats: Bowline's every 20 s, answered, \
                Centrifugo's every 25 s",
         of: "server CPU for each, µs a second",
-        rounds: 3,
+        rounds: 6,
         contenders: || each(&[Who::Bowline, Who::Centrifugo], Task::Quiet(5000)),
     },
     Kind {

@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     future::Ready,
+    net::Ipv4Addr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -13,7 +14,10 @@ use bytes::Bytes;
 use futures_util::Stream;
 use hyper_util::{rt::TokioExecutor, rt::TokioIo, service::TowerToHyperService};
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::mpsc,
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -35,6 +39,8 @@ pub struct Blob {
 
 /// What a subscriber may have waiting; beyond it a message is lost, which the generator would notice.
 const QUEUE: usize = 1024;
+/// As Bowline has by default, and as Go has from the kernel.
+const BACKLOG: u32 = 4096;
 
 type Subscribers = Arc<Mutex<Vec<mpsc::Sender<Result<Blob, Status>>>>>;
 type Answers = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;
@@ -42,7 +48,7 @@ type Answers = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;
 /// Serves until killed; says where it listens on stderr. With TLS, if there are a certificate's file and its key's.
 pub async fn serve(files: impl Iterator<Item = String>) -> std::io::Result<()> {
     let tls = acceptor(files)?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = listener()?;
     eprintln!("listening {}", listener.local_addr()?);
     let subscribers = Subscribers::default();
     loop {
@@ -62,6 +68,14 @@ pub async fn serve(files: impl Iterator<Item = String>) -> std::io::Result<()> {
             }
         }
     }
+}
+
+/// With a backlog as long as that of the others: tokio's own of 128 has the kernel refuse whoever is beyond it, who tries again
+/// after a second.
+fn listener() -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.listen(BACKLOG)
 }
 
 fn acceptor(mut files: impl Iterator<Item = String>) -> std::io::Result<Option<TlsAcceptor>> {

@@ -20,7 +20,7 @@ const EVENTS: u64 = 10;
 const CALM: Duration = Duration::from_secs(1);
 /// Until the server has seen that they have gone, and has done what it does then.
 const AWAY: Duration = Duration::from_secs(1);
-/// On their way at any moment: far less than the backlog of any of the servers (1,024), beyond which the kernel has them wait
+/// On their way at any moment: far less than the backlog of any of the servers (4,096), beyond which the kernel has them wait
 /// for a second, or resets them.
 const AT_ONCE: usize = 500;
 /// How often they leave and come back.

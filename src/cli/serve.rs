@@ -14,6 +14,10 @@ use crate::{
 
 /// Descriptors for everything that is not a client.
 const SPARE_DESCRIPTORS: u64 = 128;
+/// Every so many turns a worker takes a task from the queue that all of them share, the other turns from its own. What does not
+/// fit into its own, 256 tasks, goes to the shared one; tokio left to itself comes there so seldom that whoever is in it waits
+/// until a crowd is served. One would let nobody else have a turn: docs/adr/0018.
+const SHARED_QUEUE_INTERVAL: u32 = 2;
 /// How long blocking work that is still going on may keep the process after its end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -40,7 +44,7 @@ pub(super) fn run(args: Args) -> Result<(), Stop> {
     // Each client is a descriptor, and the soft limit a shell gives is meant for programs that use select(2).
     let raised = rlimit::increase_nofile_limit(u64::MAX);
     let mut builder = runtime::Builder::new_multi_thread();
-    builder.enable_all().thread_name("bowline");
+    builder.enable_all().thread_name("bowline").global_queue_interval(SHARED_QUEUE_INTERVAL);
     match loaded.config.server.worker_threads {
         0 => {}
         threads => {
