@@ -7,12 +7,14 @@
 //! ```text
 //! Listener ── accept ── ledger ── Host::run, one task per transport
 //!                         tls       handshake on its clock; certificates followed by content
+//!                         arrivals  the line of those who have not greeted yet
 //!                         coalesce  Wire: one write per turn
 //!                         guard     frame headers, both ways: has the peer greeted, does it go too far
 //!                         executor  one task per stream, ended by its KillSwitch
 //!                         call      extensions in, panics out
 //! ```
 
+mod arrivals;
 mod call;
 mod coalesce;
 mod company;

@@ -16,7 +16,7 @@ use crate::{
 const SPARE_DESCRIPTORS: u64 = 128;
 /// Every so many turns a worker takes a task from the queue that all of them share, the other turns from its own. What does not
 /// fit into its own, 256 tasks, goes to the shared one; tokio left to itself comes there so seldom that whoever is in it waits
-/// until a crowd is served. One would let nobody else have a turn: docs/adr/0018.
+/// until a crowd is served. One would let nobody else have a turn: ADR 18.
 const SHARED_QUEUE_INTERVAL: u32 = 2;
 /// How long blocking work that is still going on may keep the process after its end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);

@@ -24,6 +24,7 @@ use tower::Service;
 
 use super::{
     Config,
+    arrivals::Arrivals,
     call::{Calls, answer},
     coalesce::{Socket, Wire},
     executor::StreamExecutor,
@@ -50,6 +51,7 @@ pub(super) struct Host<S> {
     service: S,
     http: Builder<StreamExecutor>,
     pub(super) tls: Option<Arc<Tls>>,
+    arrivals: Arrivals,
     clocks: Clocks,
     max_header_fields: usize,
     guard: Arc<GuardConfig>,
@@ -96,7 +98,7 @@ impl<S> Host<S> {
         let guard = Arc::new(config.guard.clone());
         let (http, cut) = (http2(config, tasks), CancellationToken::new());
         let max_header_fields = config.max_header_fields;
-        Self { service, http, tls, clocks, max_header_fields, guard, metrics, cut }
+        Self { service, http, tls, arrivals: Arrivals::new(), clocks, max_header_fields, guard, metrics, cut }
     }
 }
 
@@ -189,6 +191,7 @@ where
             Poll::Pending if wire.greeted() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
+        let greeted = self.arrivals.stand_in_line(greeted);
         // Boxed, as all that a transport seldom waits for: idle, it has no use for the room.
         match Box::pin(goaway.run_until_cancelled(timeout(self.clocks.greeting_timeout, greeted))).await {
             Some(Ok(None)) => metered.established(),

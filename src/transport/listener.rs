@@ -10,6 +10,7 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
+    task::yield_now,
     time::{Instant, sleep},
 };
 
@@ -21,6 +22,8 @@ use super::{
 
 /// First and longest pause after an accept that failed for want of something.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// Accepted one after the other; then others have their turns (ADR 18).
+const IN_A_ROW: usize = 8;
 /// Between two log lines about it.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
@@ -46,6 +49,8 @@ pub struct Listener {
     source: Source,
     address: SocketAddr,
     options: Options,
+    /// So far.
+    accepted: usize,
     /// Read at once, so that bad files stop the start.
     pub(super) tls: Option<Arc<Tls>>,
 }
@@ -66,7 +71,7 @@ impl Listener {
         let failed = |source| BindError::Address { address: config.listen, source };
         let socket = listen(config).and_then(TcpListener::from_std).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { source: Source::Tcp(socket), address, options: Options::from(config), tls })
+        Ok(Self { source: Source::Tcp(socket), address, options: Options::from(config), accepted: 0, tls })
     }
 
     /// The address bound, with the port the system chose.
@@ -80,11 +85,16 @@ impl Listener {
         config: &Config,
         peers: tokio::sync::mpsc::Receiver<(Box<dyn Socket>, SocketAddr)>,
     ) -> Self {
-        Self { source: Source::Simulated(peers), address: config.listen, options: Options::from(config), tls: None }
+        let (source, options) = (Source::Simulated(peers), Options::from(config));
+        Self { source, address: config.listen, options, accepted: 0, tls: None }
     }
 
     /// The next peer. Waits out shortages of descriptors or memory itself. Cancel-safe.
     pub(super) async fn accept(&mut self, shortage: &mut Shortage) -> (Box<dyn Socket>, SocketAddr) {
+        if self.accepted.is_multiple_of(IN_A_ROW) {
+            yield_now().await;
+        }
+        self.accepted = self.accepted.wrapping_add(1);
         match &mut self.source {
             Source::Tcp(listener) => {
                 let (socket, peer) = accept(listener, &self.options, shortage).await;
