@@ -113,7 +113,7 @@ async fn those_who_are_connected_stay_while_certificates_and_authorities_are_rep
     println!("{} sessions: old authority refused after {:?}", all.len(), begun.elapsed());
     everybody_hears(&secured, &mut all, "authorities").await;
 
-    join_all(all.into_iter().map(async |held| held.client.close().await)).await;
+    join_all(all.into_iter().map(|held| async move { held.client.close().await })).await;
     secured.server.emptied().await;
     secured.server.leave().await;
 }
