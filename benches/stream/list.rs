@@ -223,10 +223,10 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "storm",
-        says: "5,000 subscribers come back at once, four times, on connections of their own: Bowline's resume, and get the 10 \
+        says: "5,000 subscribers come back at once, eight times, on connections of their own: Bowline's resume, and get the 10 \
                events they missed; those of others begin anew",
         of: "server CPU for each, µs",
-        rounds: 12,
+        rounds: 18,
         contenders: || each(CROWDED, Task::Storm(5000)),
     },
 ];

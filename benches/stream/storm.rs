@@ -24,7 +24,7 @@ const AWAY: Duration = Duration::from_secs(1);
 /// for a second, or resets them.
 const AT_ONCE: usize = 500;
 /// How often they leave and come back.
-const STORMS: u64 = 4;
+const STORMS: u64 = 8;
 /// Longer than all of that may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
