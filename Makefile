@@ -114,7 +114,7 @@ cluster-bench: ## Measure three replicas over three NATS servers beside one in m
 
 # The figures in docs/benchmarks but those of `make hot`; what people have written about them is theirs to look after.
 figures: ## Measure everything, one after the other, and record it in docs/benchmarks; takes more than an hour.
-	$(MAKE) bench GUIDED=1 ARGS='--record docs/benchmarks'
+	$(MAKE) bench ARGS='--record docs/benchmarks'
 	$(MAKE) cluster-bench
 
 # Counted, not timed: the same on every run. BLESS=1 records what was counted; ARGS chooses. CI counts what it has built for
