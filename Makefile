@@ -96,7 +96,7 @@ doc: ## Build the documentation, private items included; a broken link is an err
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
 # GUIDED=1 measures another beside it, which is guided as that of `make release GUIDED=1` is.
-bench: ## Measure beside peers and the limit, in one run; takes three quarters of an hour, with ARGS of some kinds less. See benches/README.md.
+bench: ## Measure beside peers and the limit, in one run; takes about an hour, with ARGS of some kinds less. See benches/README.md.
 	@.ci/tools peers
 	$(if $(GUIDED),@.ci/tools guided)
 	@ulimit -n "$$(ulimit -Hn)"; $(if $(GUIDED),guided=$$(.ci/guided --profile bench --features jemalloc);) \
