@@ -7,6 +7,8 @@
 #![allow(unreachable_pub, reason = "its modules are its own")]
 #![allow(clippy::print_stdout, reason = "the tables are what a benchmark is for")]
 
+#[path = "stream/awake.rs"]
+mod awake;
 #[path = "stream/bowline.rs"]
 mod bowline;
 #[path = "stream/bystander.rs"]

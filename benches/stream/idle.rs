@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
+    awake::Awake,
     bowline::Bowline,
     contenders::{Server, Who},
     figures::{Figures, figure},
@@ -66,6 +67,8 @@ pub async fn sessions(server: &Server, count: usize, more: usize) -> io::Result<
 /// CPU time that each of so many connections takes a second.
 pub async fn quiet(server: &Server, count: usize) -> io::Result<Figures> {
     let mut jobs = Jobs::new();
+    stay_awake(&mut jobs);
+    let mut core = Awake::begin()?;
     let beats = std::rc::Rc::new(std::cell::Cell::new(0_u64));
     if server.who == Who::Bowline {
         for _ in 0..count {
@@ -82,6 +85,7 @@ pub async fn quiet(server: &Server, count: usize) -> io::Result<Figures> {
     let (begun, used, already) = (Instant::now(), server.stage.used(), beats.get());
     until(begun + WATCH, &mut jobs).await?;
     let used = server.stage.used() - used;
+    core.still()?;
     let beats = (beats.get() - already) as f64 / count as f64;
     if server.who == Who::Bowline && beats < 1.9 {
         return Err(io::Error::other(format!("{beats} heartbeats each, where there should be two")));
