@@ -7,6 +7,8 @@
 #![allow(unreachable_pub, reason = "its modules are its own")]
 #![allow(clippy::print_stdout, reason = "the tables are what a benchmark is for")]
 
+#[path = "stream/again.rs"]
+mod again;
 #[path = "stream/awake.rs"]
 mod awake;
 #[path = "stream/bowline.rs"]
@@ -86,6 +88,8 @@ struct Plan {
     rounds: usize,
     clock: Clock,
     control: bool,
+    /// How often the whole of it is done, in alternation.
+    runs: usize,
     programs: Programs,
     record: Option<PathBuf>,
     names: Vec<String>,
@@ -112,12 +116,13 @@ fn main() -> Result<()> {
 fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
     let clock = Clock { warm_up: Duration::from_millis(40), length: Duration::from_millis(100) };
     let programs = Programs::default();
-    let mut plan = Plan { rounds: 144, clock, control: false, programs, record: None, names: Vec::new() };
+    let mut plan = Plan { rounds: 144, clock, control: false, runs: 1, programs, record: None, names: Vec::new() };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument}: what follows is missing"));
         match argument.as_str() {
             "--bench" => {} // From cargo.
             "--control" => plan.control = true,
+            "--twice" => plan.runs = 2,
             "--guided" => plan.programs.guided = Some(value()?),
             "--grpc-go" => plan.programs.grpc_go = Some(value()?),
             "--nats" => plan.programs.nats = Some(value()?),
@@ -146,26 +151,34 @@ async fn measure(plan: Plan) -> Result<()> {
         plan.rounds,
     );
     println!("{method}\n");
-    let mut rows = Vec::new();
+    let mut runs: Vec<Vec<Row>> = (0..plan.runs).map(|_| Vec::new()).collect();
     // If it ends with an error, what was found before is still true.
-    let ended = go_through(&plan, &mut rows).await;
-    rows.sort_by_key(|row| KINDS.iter().position(|kind| kind.name == row.name));
-    for row in &rows {
+    let ended = go_through(&plan, &mut runs).await;
+    for rows in &mut runs {
+        rows.sort_by_key(|row| KINDS.iter().position(|kind| kind.name == row.name));
+    }
+    for row in &runs[0] {
         println!("{}", row.table());
     }
+    if let [once, again] = &runs[..] {
+        println!("{}", again::compare(once, again));
+    }
     if let Some(folder) = &plan.record {
-        report::record(folder, &machine::describe(&plan.programs), &method, &rows)?;
+        report::record(folder, &machine::describe(&plan.programs), &method, &runs)?;
     }
     ended
 }
 
-/// Has all kinds of work done that were asked for, in passes.
-async fn go_through(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
+/// Has all kinds of work done that were asked for, in passes; if there are two runs, each kind's part by one after the other:
+/// what a machine's moods do to one they do to both.
+async fn go_through(plan: &Plan, runs: &mut [Vec<Row>]) -> Result<()> {
     let chosen = |kind: &&Kind| plan.names.is_empty() || plan.names.iter().any(|name| name == kind.name);
     for pass in 0..PASSES {
         for kind in KINDS.iter().filter(chosen) {
-            if let Some(row) = one(kind, plan, pass).await? {
-                merge(rows, row);
+            for rows in &mut *runs {
+                if let Some(row) = one(kind, plan, pass).await? {
+                    merge(rows, row);
+                }
             }
         }
         eprintln!("{} of {PASSES} done", pass + 1);

@@ -45,8 +45,8 @@ pub enum Task {
     History(usize),
     /// CPU time of so many more connections, to those of the rounds before.
     Opening(usize),
-    /// Memory of so many connections.
-    Connections { count: usize, shape: Shape },
+    /// Memory of so many connections, on average of so many servers: where one with a collector of garbage is, is chance.
+    Connections { count: usize, shape: Shape, servers: usize },
     /// Memory of so many more sessions on each of so many connections.
     Sessions { connections: usize, more: usize },
     /// CPU time of so many connections that do nothing.
@@ -108,10 +108,14 @@ impl Measured<'_> {
                 self.opened.extend(opened);
                 Ok(figures)
             }
-            Task::Connections { count, shape } => {
+            Task::Connections { count, shape, servers } => {
                 let files = shape.tls.map(|_| Files::new());
-                let server = self.programs.start(self.who, &[], files.as_ref())?;
-                Ok(idle::connections(&server, count, shape).await?)
+                let mut all = Vec::new();
+                for _ in 0..servers {
+                    let server = self.programs.start(self.who, &[], files.as_ref())?;
+                    all.push(idle::connections(&server, count, shape).await?);
+                }
+                Ok(average(&all))
             }
             Task::Sessions { connections, more } => {
                 Ok(idle::sessions(&self.new_server(&[])?, connections, more).await?)
@@ -166,6 +170,15 @@ impl Measured<'_> {
         }
         Ok(())
     }
+}
+
+/// Of each figure.
+fn average(all: &[Figures]) -> Figures {
+    let mut figures = all[0].clone();
+    for (n, figure) in figures.iter_mut().enumerate() {
+        figure.value = all.iter().map(|figures| figures[n].value).sum::<f64>() / all.len() as f64;
+    }
+    figures
 }
 
 /// After this whoever does not read has all that its kernel takes for it.

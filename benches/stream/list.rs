@@ -174,10 +174,11 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "idle-connections",
-        says: "5,000 connections, each with a session or what others have for it, which has said one word each way",
+        says: "5,000 connections, each with a session or what others have for it, which has said one word each way; on average \
+               of two servers",
         of: "resident memory for each, KiB",
         rounds: 12,
-        contenders: || each(ALL, Task::Connections { count: 5000, shape: Shape::ONE }),
+        contenders: || each(ALL, Task::Connections { count: 5000, shape: Shape::ONE, servers: 2 }),
     },
     Kind {
         name: "idle-connections-tls",
@@ -186,7 +187,7 @@ pub const KINDS: &[Kind] = &[
         rounds: 6,
         contenders: || {
             let shape = Shape { tls: Some(trusting), ..Shape::ONE };
-            each(SECURED, Task::Connections { count: 5000, shape })
+            each(SECURED, Task::Connections { count: 5000, shape, servers: 1 })
         },
     },
     Kind {
@@ -196,7 +197,7 @@ pub const KINDS: &[Kind] = &[
         rounds: 3,
         contenders: || {
             let shape = Shape { sessions: 7, ..Shape::ONE };
-            each(SHARED, Task::Connections { count: 15_000, shape })
+            each(SHARED, Task::Connections { count: 15_000, shape, servers: 1 })
         },
     },
     Kind {

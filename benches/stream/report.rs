@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::{figures::Figures, plot};
+use crate::{again, figures::Figures, plot};
 
 /// One kind of work, measured.
 pub struct Row {
@@ -60,7 +60,7 @@ impl Column {
     }
 
     /// What another's figure is to be multiplied with to become this one's, round by round.
-    fn to(&self, other: &Self, figure: usize) -> Spread {
+    pub fn to(&self, other: &Self, figure: usize) -> Spread {
         Spread::of(self.rounds.iter().zip(&other.rounds).map(|(a, b)| a[figure].value / b[figure].value))
     }
 }
@@ -133,14 +133,18 @@ fn grouped(value: f64) -> String {
     text
 }
 
-/// Writes `stream.json`, `stream.md` and `stream.svg`.
-pub fn record(folder: &Path, machine: &Value, method: &str, rows: &[Row]) -> Result<()> {
+/// Writes `stream.json`, `stream.md` and `stream.svg`: of the first run, and how far the second differs, if there is one.
+pub fn record(folder: &Path, machine: &Value, method: &str, runs: &[Vec<Row>]) -> Result<()> {
+    let (rows, again) = (&runs[0][..], runs.get(1));
     fs::create_dir_all(folder)?;
     let write = |name: &str, text: String| {
         fs::write(folder.join(name), text).with_context(|| format!("{name} in {}", folder.display()))
     };
-    let all: Vec<Value> = rows.iter().map(Row::json).collect();
-    let json = json!({ "machine": machine, "method": method, "works": all });
+    let all = |rows: &[Row]| rows.iter().map(Row::json).collect::<Vec<Value>>();
+    let mut json = json!({ "machine": machine, "method": method, "works": all(rows) });
+    if let Some(again) = again {
+        json["again"] = all(again).into();
+    }
     write("stream.json", format!("{json:#}\n"))?;
     write("stream.svg", plot::svg(rows))?;
     let versions = machine["versions"].as_object().into_iter().flatten();
@@ -163,6 +167,9 @@ pub fn record(folder: &Path, machine: &Value, method: &str, rows: &[Row]) -> Res
     );
     for row in rows {
         text += &format!("\n{}", row.table());
+    }
+    if let Some(again) = again {
+        text += &format!("\n{}", again::compare(rows, again));
     }
     write("stream.md", text)
 }
