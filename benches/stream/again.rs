@@ -1,6 +1,6 @@
 //! A run that was made twice: how far its ratios differ.
 
-use crate::report::{Column, Row, short};
+use crate::report::{Row, short};
 
 /// What something is aimed at, beside the first figure of each kind of work.
 const AIMED_AT: &[&str] = &["wait p99, µs", "all back after, s", "others' p99 meanwhile, ms"];
@@ -12,20 +12,17 @@ pub fn compare(once: &[Row], again: &[Row]) -> String {
          both, and by how much the larger is larger.\n\n| work | beside | figure | ratio | again | differ by |\n|---|---|---|---|---|---|\n",
     );
     let mut differ = Vec::new();
-    for row in once {
-        let Some(other) = again.iter().find(|other| other.name == row.name) else { continue };
-        for figure in figures(row) {
-            for (column, beside) in row.columns.iter().zip(&other.columns).skip(1) {
-                let ratio = |columns: &[Column], to: &Column| columns[0].to(to, figure).median;
-                let (ratio, repeated) = (ratio(&row.columns, column), ratio(&other.columns, beside));
-                let by = ratio.max(repeated) / ratio.min(repeated) - 1.0;
-                if by.is_finite() {
-                    differ.push(by);
-                    let what = if figure == 0 { row.of } else { row.columns[0].rounds[0][figure].what };
-                    let (ratio, repeated) = (short(ratio), short(repeated));
-                    let (name, label) = (row.name, &column.label);
-                    text += &format!("| {name} | {label} | {what} | {ratio} | {repeated} | {:.1} % |\n", by * 100.0);
-                }
+    let both = once.iter().filter_map(|row| Some((row, again.iter().find(|other| other.name == row.name)?)));
+    for ((row, other), figure) in both.flat_map(|both| figures(both.0).map(move |figure| (both, figure))) {
+        let what = if figure == 0 { row.of } else { row.columns[0].rounds[0][figure].what };
+        for (column, beside) in row.columns.iter().zip(&other.columns).skip(1) {
+            let (ratio, repeated) = (row.ratio(column, figure).median, other.ratio(beside, figure).median);
+            let by = ratio.max(repeated) / ratio.min(repeated) - 1.0;
+            // What one of them has none of has no ratio.
+            if by.is_finite() {
+                differ.push(by);
+                let (name, label, ratio, repeated) = (row.name, &column.label, short(ratio), short(repeated));
+                text += &format!("| {name} | {label} | {what} | {ratio} | {repeated} | {:.1} % |\n", by * 100.0);
             }
         }
     }
@@ -33,7 +30,7 @@ pub fn compare(once: &[Row], again: &[Row]) -> String {
     text + &format!("\n{} ratios, {} within 10 %, {} within 5 %.\n", differ.len(), within(0.1), within(0.05))
 }
 
-/// Which of a row's.
+/// Which of a row's are compared.
 fn figures(row: &Row) -> impl Iterator<Item = usize> + '_ {
     let all = row.columns[0].rounds[0].iter().enumerate();
     all.filter(|(n, figure)| *n == 0 || AIMED_AT.contains(&figure.what)).map(|(n, _)| n)

@@ -58,14 +58,15 @@ impl Column {
     pub fn spread(&self, figure: usize) -> Spread {
         Spread::of(self.rounds.iter().map(|figures| figures[figure].value))
     }
-
-    /// What another's figure is to be multiplied with to become this one's, round by round.
-    pub fn to(&self, other: &Self, figure: usize) -> Spread {
-        Spread::of(self.rounds.iter().zip(&other.rounds).map(|(a, b)| a[figure].value / b[figure].value))
-    }
 }
 
 impl Row {
+    /// What a contender's figure is to be multiplied with to become the first one's, round by round.
+    pub fn ratio(&self, column: &Column, figure: usize) -> Spread {
+        let rounds = self.columns[0].rounds.iter().zip(&column.rounds);
+        Spread::of(rounds.map(|(first, other)| first[figure].value / other[figure].value))
+    }
+
     /// As Markdown.
     pub fn table(&self) -> String {
         let first = &self.columns[0];
@@ -74,7 +75,7 @@ impl Row {
         let mut text = format!("### {}\n\n{}.\n\n| {} |\n", self.name, self.says, head.join(" | "));
         text += &format!("|{}\n", "---|".repeat(head.len()));
         for (n, column) in self.columns.iter().enumerate() {
-            let ratio = if n == 0 { String::new() } else { first.to(column, 0).text() };
+            let ratio = if n == 0 { String::new() } else { self.ratio(column, 0).text() };
             let mut cells = vec![column.label.clone(), column.spread(0).text(), ratio];
             cells.extend((1..=more.len()).map(|figure| short(column.spread(figure).median)));
             text += &format!("| {} |\n", cells.join(" | "));
@@ -95,7 +96,7 @@ impl Row {
                 value["figure"] = column.rounds[0][figure].what.into();
                 value["samples"] = samples.into();
                 // What has no value where it is not done has no ratio either.
-                let ratio = self.columns[0].to(column, figure);
+                let ratio = self.ratio(column, figure);
                 value["ratio"] = if ratio.median.is_finite() { ratio.json() } else { Value::Null };
                 value
             })
