@@ -60,8 +60,11 @@ impl Talker {
         self.last_request
     }
 
+    /// Opens a session, and waits for the answer: what is published from then on comes after where the session starts.
     pub async fn open(&mut self, open: OpenSession) {
         self.ask(Sent::OpenSession(Box::new(open))).await;
+        let answer = self.frame().await;
+        assert!(matches!(answer, Frame::SessionOpened(_)), "to an open came {answer:?}");
     }
 
     /// The next frame but heartbeats, which are answered.
