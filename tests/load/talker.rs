@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bowline::proto::v1::{
-    Heartbeat, Hello, NewEvent, OpenSession, PublishBatchRequest, Reply, StreamDataRequest, StreamDataResponse,
+    Heartbeat, Hello, NewEvent, OpenSession, PublishBatchRequest, StreamDataRequest, StreamDataResponse,
     stream_data_request::Frame as Sent, stream_data_response::Frame, stream_service_client::StreamServiceClient,
     topic_service_client::TopicServiceClient,
 };
@@ -60,16 +60,12 @@ impl Talker {
         self.last_request
     }
 
-    /// Opens a session, and waits until that is done: what is published from then on comes after where the session starts.
+    /// Opens a session that must open, and waits for it: what is published from then on comes after where it starts.
     pub async fn open(&mut self, open: OpenSession) {
-        let request = self.ask(Sent::OpenSession(Box::new(open))).await;
-        loop {
-            match self.frame().await {
-                Frame::SessionOpened(_) => {}
-                Frame::Reply(Reply { request_id, failure: None, .. }) if request_id == request => break,
-                other => panic!("to an open came {other:?}"),
-            }
-        }
+        let frame = Some(Sent::OpenSession(Box::new(open)));
+        self.requests.send(StreamDataRequest { request_id: 0, frame }).await.unwrap();
+        let answer = self.frame().await;
+        assert!(matches!(answer, Frame::SessionOpened(_)), "to an open came {answer:?}");
     }
 
     /// The next frame but heartbeats, which are answered.
