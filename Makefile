@@ -45,8 +45,9 @@ image-test: ## Build the image on bases assembled here, without network, and run
 	@.ci/tools image
 	tests/image/engine tests/image/check
 
-# The interoperability tests need Python, Go, grpcurl, nginx and Envoy, and that of the admin page Chromium, which `.ci/tools system`
-# installs. Where those cannot be had, they say so and pass; CI sets BOWLINE_REQUIRE_INTEROP=1, and there they fail.
+# The interoperability tests need Python, Go, grpcurl, nginx and Envoy, that of the operations page helm, and that of the admin page
+# Chromium, which `.ci/tools system` installs. Where those cannot be had, they say so and pass; CI sets BOWLINE_REQUIRE_INTEROP=1, and
+# there they fail.
 test: ## Run every test; sets up what the interoperability tests need, where that can be had.
 	@.ci/tools interop || test -z "$${BOWLINE_REQUIRE_INTEROP:-}"
 	cargo test --locked --features nats
@@ -113,8 +114,8 @@ cluster-bench: ## Measure three replicas over three NATS servers beside one in m
 	cargo bench --locked --profile release --features jemalloc,nats --bench cluster -- --json docs/benchmarks/cluster.json
 
 # The figures in docs/benchmarks but those of `make hot`; what people have written about them is theirs to look after.
-figures: ## Measure everything, one after the other, and record it in docs/benchmarks; takes more than an hour.
-	$(MAKE) bench ARGS='--record docs/benchmarks'
+figures: ## Measure everything, one after the other, and record it in docs/benchmarks; takes more than two hours.
+	$(MAKE) bench ARGS='--twice --record docs/benchmarks'
 	$(MAKE) cluster-bench
 
 # Counted, not timed: the same on every run. BLESS=1 records what was counted; ARGS chooses. CI counts what it has built for
